@@ -1,0 +1,66 @@
+# Sherd's build. `make demo` and `make test` do all set-up themselves on a Debian machine.
+SHELL       := /bin/bash
+GO          := $(shell scripts/go.sh)
+BIN         := $(CURDIR)/bin
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS     := -s -w -X main.version=$(VERSION)
+GOLANGCI    := v2.15.0
+FUZZTIME    ?= 20s
+export CGO_ENABLED ?= 0
+
+.PHONY: all build demo demo-down test test-race lint bench fuzz image lab-up lab-down setup clean
+
+all: build
+
+build: $(BIN)/sherd $(BIN)/sherd-collector
+
+# Both programs are one static file each, so that their images are FROM scratch.
+$(BIN)/sherd $(BIN)/sherd-collector: FORCE
+	@mkdir -p $(BIN)
+	$(GO) build -trimpath -tags netgo,osusergo -ldflags '$(LDFLAGS)' -o $@ ./cmd/$(@F)
+FORCE:
+
+setup:
+	@scripts/setup.sh
+
+# A real distroless container, broken into, then investigated.
+demo: setup build
+	@scripts/demo.sh
+
+demo-down:
+	@$(GO) run ./lab/cmd/lab demo-down
+
+# Everything: unit tests, the command line, and the real runtimes. Needs root for the latter; a test that must skip says so.
+test: setup build
+	@scripts/test.sh
+
+test-race: setup
+	CGO_ENABLED=1 SHERD_RACE=1 scripts/test.sh
+
+lint: $(BIN)/golangci-lint-$(GOLANGCI)
+	$(BIN)/golangci-lint-$(GOLANGCI) run ./...
+
+$(BIN)/golangci-lint-$(GOLANGCI):
+	@mkdir -p $(BIN)
+	GOBIN=$(BIN)/tmp $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI)
+	mv $(BIN)/tmp/golangci-lint $@
+
+bench: setup build
+	@scripts/bench.sh
+
+# Each fuzz target for FUZZTIME.
+fuzz:
+	@scripts/fuzz.sh $(FUZZTIME)
+
+# Images FROM scratch, as files that docker load, ctr image import and skopeo take.
+image: build
+	$(GO) run ./tools/image -version '$(VERSION)' -bin $(BIN) -out dist
+
+lab-up: setup
+	$(GO) run ./lab/cmd/lab up
+
+lab-down:
+	$(GO) run ./lab/cmd/lab down
+
+clean:
+	rm -rf $(BIN) dist

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sherd-forensics/sherd/cmd/internal/console"
+	"github.com/sherd-forensics/sherd/evidence"
+	"github.com/sherd-forensics/sherd/internal/printable"
+	"github.com/sherd-forensics/sherd/investigate"
+	"github.com/sherd-forensics/sherd/report"
+	"github.com/sherd-forensics/sherd/report/html"
+	"github.com/sherd-forensics/sherd/target"
+	"github.com/sherd-forensics/sherd/verdict"
+)
+
+func newInvestigate(a *app) *cobra.Command {
+	f := &captureFlags{}
+	var jsonOut, htmlOut string
+	c := &cobra.Command{
+		Use:   "investigate EVIDENCE|TARGET...",
+		Short: "say what happened, with proof",
+		Long: `Investigate judges sealed packages, or captures a running container first and judges what it got. Every statement cites
+the bytes that prove it; "sherd show PACKAGE N" shows them. It exits with 3 when a target was judged compromised or
+suspicious, with 0 when not.`,
+		Example: `  sherd investigate docker://checkout
+  sherd investigate checkout-20261123T031502Z.sherd --html report.html
+  sherd investigate a.sherd b.sherd --json - | jq .verdict`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return exactly(1, "a package or a target")(cmd, args)
+			}
+			if len(args) > 1 && (f.output != "" || htmlOut != "") {
+				return usagef("--output and --html take one package or target at a time")
+			}
+			if f.output == "-" {
+				return usagef("investigate keeps the package it makes: name a file with -o, or use `sherd collect -o -`")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.investigate(cmd.Context(), args, f, jsonOut, htmlOut)
+		},
+	}
+	f.add(c)
+	c.Flags().StringVar(&jsonOut, "json", "", "write the verdict as JSON to `FILE`, - for standard output (and nothing else there)")
+	c.Flags().StringVar(&htmlOut, "html", "", "write a self-contained report to `FILE`")
+	a.identityFlag(c)
+	return c
+}
+
+func (a *app) investigate(ctx context.Context, args []string, f *captureFlags, jsonOut, htmlOut string) error {
+	zone, err := a.zone()
+	if err != nil {
+		return err
+	}
+	text := a.out
+	if jsonOut == "-" {
+		text = io.Discard
+	}
+	var results []*investigate.Result
+	bad := false
+	for i, arg := range args {
+		path, head, err := a.evidenceOf(ctx, arg, f)
+		if err != nil {
+			return err
+		}
+		res, err := a.judge(ctx, path, htmlOut)
+		if err != nil {
+			return err
+		}
+		if i > 0 {
+			fmt.Fprintln(text)
+		}
+		if head != "" && !a.quiet {
+			fmt.Fprint(text, head)
+			fmt.Fprintln(text)
+		}
+		opts := report.Options{Width: min(console.Width(a.out), 120), Colour: console.Colour(a.out), Zone: zone, Verbose: a.verbose}
+		if err := report.Text(text, res, opts); err != nil {
+			return err
+		}
+		results = append(results, res)
+		switch res.Verdict.Verdict {
+		case verdict.Compromised, verdict.Suspicious:
+			bad = true
+		case verdict.Clean, verdict.Inconclusive:
+		}
+	}
+	if htmlOut != "" {
+		fmt.Fprintf(text, "\nReport        %s\n", printable.Text(htmlOut))
+	}
+	if jsonOut != "" {
+		if err := a.writeJSON(jsonOut, results); err != nil {
+			return err
+		}
+	}
+	if bad {
+		return &judgedError{}
+	}
+	return nil
+}
+
+// evidenceOf returns the package that arg names, capturing it first if arg is a target; head sums a capture up.
+func (a *app) evidenceOf(ctx context.Context, arg string, f *captureFlags) (path, head string, err error) {
+	if !target.IsRef(arg) {
+		if _, err := os.Stat(arg); err != nil {
+			return "", "", fmt.Errorf("%q is neither a target (a URL such as docker://NAME) nor a package that can be read: %w", printable.Text(arg), err)
+		}
+		return arg, "", nil
+	}
+	ref, err := target.ParseRef(arg)
+	if err != nil {
+		return "", "", &usageError{err}
+	}
+	got, err := a.capture(ctx, ref, f)
+	if err != nil {
+		return "", "", err
+	}
+	return got.path, got.summary(console.Width(a.out)), nil
+}
+
+// judge investigates one package, and writes its report if asked to.
+func (a *app) judge(ctx context.Context, path, htmlOut string) (*investigate.Result, error) {
+	p, err := a.open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer p.Close()
+	line := a.progress(nil)
+	line.Stage("investigating " + printable.Text(filepath.Base(path)))
+	defer line.Done()
+	res, err := investigate.Investigate(ctx, p, investigate.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("investigating %s: %w", printable.Text(path), err)
+	}
+	if htmlOut != "" {
+		if err := writeAside(htmlOut, func(w io.Writer) error { return html.Write(w, res, p) }); err != nil {
+			return nil, fmt.Errorf("writing the report: %w", err)
+		}
+	}
+	if cerr := custody(path, "investigated", p.ID(), p.SHA256(), "judged "+string(res.Verdict.Verdict)); cerr != nil {
+		a.note("custody not recorded: %v", cerr)
+	}
+	return res, nil
+}
+
+func (a *app) writeJSON(dest string, results []*investigate.Result) error {
+	write := func(w io.Writer) error {
+		for _, r := range results {
+			if err := report.JSON(w, &r.Verdict); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if dest == "-" {
+		return write(a.out)
+	}
+	if err := writeAside(dest, write); err != nil {
+		return fmt.Errorf("writing the verdict: %w", err)
+	}
+	return nil
+}
+
+// writeAside writes a file under another name first, so that nothing half-written looks whole.
+func writeAside(path string, write func(io.Writer) error) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	if err := write(f); err != nil {
+		return err
+	}
+	if err := f.Chmod(0o644); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+// proofs numbers a package's citations as the report does.
+func proofs(ctx context.Context, p *evidence.Package) ([]verdict.Citation, error) {
+	res, err := investigate.Investigate(ctx, p, investigate.Options{})
+	if err != nil {
+		return nil, err
+	}
+	return report.Proofs(res), nil
+}

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"bufio"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sherd-forensics/sherd/cmd/internal/console"
+	"github.com/sherd-forensics/sherd/evidence"
+	"github.com/sherd-forensics/sherd/evidence/record"
+	"github.com/sherd-forensics/sherd/internal/printable"
+	"github.com/sherd-forensics/sherd/verdict"
+)
+
+// showLimit is how many bytes are shown unless --length asks for more.
+const showLimit = 512
+
+func newShow(a *app) *cobra.Command {
+	var offset, length int64
+	var raw bool
+	c := &cobra.Command{
+		Use:   "show EVIDENCE [N|ARTIFACT]",
+		Short: "show the bytes behind a citation, in hex and text",
+		Long: `Show lists the artifacts of a package, or shows the bytes of one. N is a number from the Proof list of
+"sherd investigate" on the same package.`,
+		Example: `  sherd show case7.sherd
+  sherd show case7.sherd 4
+  sherd show case7.sherd logs/0.log --offset 812204 --length 131
+  sherd show case7.sherd process/4711/exe --raw > implant.elf`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 2 {
+				return exactly(2, "the package")(cmd, args)
+			}
+			if len(args) == 0 {
+				return exactly(1, "the package")(cmd, args)
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p, err := a.open(args[0])
+			if err != nil {
+				return err
+			}
+			defer p.Close()
+			if len(args) == 1 {
+				return list(a, p)
+			}
+			cite := verdict.Citation{Artifact: args[1], Offset: offset, Length: length}
+			if n, err := strconv.Atoi(strings.Trim(args[1], "[]")); err == nil {
+				proofs, err := proofs(cmd.Context(), p)
+				if err != nil {
+					return err
+				}
+				if n < 1 || n > len(proofs) {
+					return fmt.Errorf("there is no proof %d: `sherd investigate %s` numbers them from 1 to %d", n, printable.Text(args[0]), len(proofs))
+				}
+				cite = proofs[n-1]
+				if cmd.Flags().Changed("length") {
+					cite.Length = length
+				}
+			} else if cmd.Flags().Changed("length") && length < 1 || offset < 0 {
+				return usagef("--offset must not be negative and --length must be at least 1")
+			}
+			return showBytes(a, p, cite, raw)
+		},
+	}
+	c.Flags().Int64Var(&offset, "offset", 0, "first `BYTE` to show")
+	c.Flags().Int64Var(&length, "length", 0, "how many `BYTES` to show (default the citation's, or 512)")
+	c.Flags().BoolVar(&raw, "raw", false, "write the bytes as they are, for another program (the whole artifact unless --length is given)")
+	a.identityFlag(c)
+	return c
+}
+
+func list(a *app, p *evidence.Package) error {
+	if p.Truncated() {
+		a.note("the package is cut short: it is listed up to its last whole frame")
+	}
+	w := bufio.NewWriter(a.out)
+	defer w.Flush()
+	rows := make([][]string, 0, 64)
+	for _, e := range p.Artifacts("") {
+		sum := e.SHA256
+		if len(sum) > 12 {
+			sum = sum[:12]
+		}
+		rows = append(rows, []string{console.Bytes(e.Size), sum, record.Escape(e.Path)})
+	}
+	console.Table(w, max(console.Width(a.out), 4000), []string{"SIZE", "SHA256", "ARTIFACT"}, rows)
+	return nil
+}
+
+func showBytes(a *app, p *evidence.Package, c verdict.Citation, raw bool) error {
+	name := c.Artifact
+	e, ok := p.Artifact(name)
+	if !ok {
+		// Names are printed escaped, so they are accepted escaped.
+		if u, err := record.Unescape(name); err == nil {
+			e, ok = p.Artifact(u)
+			name = u
+		}
+	}
+	if !ok {
+		return fmt.Errorf("the package holds no artifact %q; `sherd show %s` lists them", printable.Text(name), printable.Text(p.Path()))
+	}
+	if raw && isTerminalWriter(a.out) {
+		return usagef("raw evidence may control your terminal: redirect it to a file, or leave --raw out")
+	}
+	art, err := p.Open(name)
+	if err != nil {
+		return err
+	}
+	size := art.Size()
+	if c.Offset > size {
+		return fmt.Errorf("%s has %d bytes; offset %d lies behind its end", printable.Text(name), size, c.Offset)
+	}
+	length := c.Length
+	if length <= 0 {
+		length = size - c.Offset
+		if !raw {
+			length = min(length, showLimit)
+		}
+	}
+	length = min(length, size-c.Offset)
+	section := io.NewSectionReader(art, c.Offset, length)
+	if raw {
+		if c.Offset == 0 && length == size {
+			_, err = io.Copy(a.out, art) // read whole, so that its hash is checked
+		} else {
+			_, err = io.Copy(a.out, section)
+		}
+		return err
+	}
+	w := bufio.NewWriter(a.out)
+	fmt.Fprintf(w, "%s  +%d (%d B of %s)\n", printable.Text(record.Escape(name)), c.Offset, length, console.Bytes(size))
+	fmt.Fprintf(w, "sha256 %s", e.SHA256)
+	if e.Origin != "" {
+		fmt.Fprintf(w, "  from %s", printable.Text(e.Origin))
+	}
+	fmt.Fprint(w, "\n\n")
+	return errors.Join(dump(w, section, c.Offset), w.Flush())
+}
+
+func isTerminalWriter(w io.Writer) bool { return console.IsTerminal(w) }
+
+// dump writes bytes as hexdump -C does: offset, sixteen bytes, and their printable ASCII.
+func dump(w io.Writer, r io.Reader, offset int64) error {
+	buf := make([]byte, 16)
+	for {
+		n, err := io.ReadFull(r, buf)
+		if n > 0 {
+			text := make([]byte, n)
+			for i, c := range buf[:n] {
+				text[i] = '.'
+				if c >= 0x20 && c < 0x7f {
+					text[i] = c
+				}
+			}
+			h := hex.EncodeToString(buf[:n])
+			var cols strings.Builder
+			for i := 0; i < 16; i++ {
+				if i == 8 {
+					cols.WriteByte(' ')
+				}
+				if i < n {
+					cols.WriteString(h[2*i:2*i+2] + " ")
+				} else {
+					cols.WriteString("   ")
+				}
+			}
+			if _, werr := fmt.Fprintf(w, "%08x  %s |%s|\n", offset, cols.String(), text); werr != nil {
+				return werr
+			}
+			offset += int64(n)
+		}
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}

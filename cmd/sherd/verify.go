@@ -1,0 +1,76 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sherd-forensics/sherd/cmd/internal/console"
+	"github.com/sherd-forensics/sherd/evidence"
+	"github.com/sherd-forensics/sherd/internal/printable"
+)
+
+func newVerify(a *app) *cobra.Command {
+	var keys []string
+	var noCustody bool
+	c := &cobra.Command{
+		Use:   "verify EVIDENCE",
+		Short: "check that every byte of a package is as it was sealed",
+		Long: `Verify reads a whole package and recomputes every hash, the signature over the bytes as written, the seek table and
+the chain of custody. It exits with 0 only if every byte is as sealed by a key that is trusted: your own, one
+in the folder "trusted" beside it, or one given with --key.`,
+		Example: `  sherd verify checkout-20261123T031502Z.sherd
+  sherd verify --key kira.pub case7.sherd`,
+		Args: exactly(1, "the package to verify"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return verify(cmd, a, args[0], keys, noCustody)
+		},
+	}
+	c.Flags().StringArrayVarP(&keys, "key", "k", nil, "trust only the public key in `FILE` (repeatable)")
+	c.Flags().BoolVar(&noCustody, "no-custody", false, "do not add this check to the package's custody log")
+	a.identityFlag(c)
+	return c
+}
+
+func verify(cmd *cobra.Command, a *app, path string, keys []string, noCustody bool) error {
+	ids, err := evidence.LoadIdentities(a.ids)
+	if err != nil {
+		return err
+	}
+	trusted, err := evidence.LoadTrusted(keys)
+	if err != nil {
+		return err
+	}
+	p := a.progress(nil)
+	p.Stage("verifying " + printable.Text(path))
+	r, err := evidence.Verify(cmd.Context(), path, evidence.VerifyOptions{Identities: ids, Trusted: trusted})
+	p.Done()
+	if err != nil && r == nil {
+		return err
+	}
+	if !noCustody {
+		note := "intact"
+		if err != nil {
+			note = "failed: " + err.Error()
+		}
+		if cerr := custody(path, "verified", r.ID, r.SHA256, note); cerr != nil {
+			a.note("custody not recorded: %v", cerr)
+		}
+	}
+	if err != nil {
+		for _, problem := range r.Problems {
+			fmt.Fprintf(a.out, "✗ %s\n", printable.Text(problem))
+		}
+		var unknown *evidence.UnknownSignerError
+		if errors.As(err, &unknown) {
+			return fmt.Errorf("%s: %w", printable.Text(path), err)
+		}
+		return fmt.Errorf("%s is NOT as it was sealed: %w", printable.Text(path), err)
+	}
+	fmt.Fprintf(a.out, "✓ every byte is as sealed   %s in %s\n", console.Bytes(r.Size), console.Plural(r.Artifacts, "artifact"))
+	fmt.Fprintf(a.out, "  sha256   %s\n", r.SHA256)
+	fmt.Fprintf(a.out, "  signed   by %s  %s\n", printable.Text(r.Signer), r.KeyID)
+	fmt.Fprintf(a.out, "  evidence %s\n", r.ID)
+	return nil
+}
