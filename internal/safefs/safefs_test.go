@@ -173,16 +173,7 @@ func age(t testing.TB, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Walking touched the directories again, after their own turn.
-	err = filepath.WalkDir(dir, func(p string, e os.DirEntry, err error) error {
-		if err == nil && e.IsDir() {
-			t.Cleanup(func() {})
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	// Walking read the directories after their own turn.
 	for _, p := range []string{dir, dir + "/d", dir + "/d/e"} {
 		if err := unix.UtimesNanoAt(unix.AT_FDCWD, p, []unix.Timespec{{Sec: 1000}, {Sec: 2000}}, 0); err != nil {
 			t.Fatal(err)
@@ -199,7 +190,7 @@ func TestAccessTimesStay(t *testing.T) {
 		r := open(t, path, o)
 		for _, rel := range []string{"file", "ok", "d/file", "dd/file"} {
 			_, err := r.ReadFile(rel, 100)
-			if o.NoClone && strings.Contains("ok dd/file", rel) {
+			if o.NoClone && (rel == "ok" || rel == "dd/file") {
 				if !errors.Is(err, ErrAccessTime) {
 					t.Errorf("without a clone, ReadFile(%q): %v, want ErrAccessTime", rel, err)
 				}
