@@ -1,0 +1,175 @@
+// Package acquire leads from a target's URL to a finished capture. It holds the explicit list of runtimes; both programs
+// share it.
+package acquire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/sherd-forensics/sherd/collect"
+	"github.com/sherd-forensics/sherd/collect/memory"
+	"github.com/sherd-forensics/sherd/evidence"
+	"github.com/sherd-forensics/sherd/target"
+	"github.com/sherd-forensics/sherd/target/containerd"
+	"github.com/sherd-forensics/sherd/target/distroless"
+	"github.com/sherd-forensics/sherd/target/docker"
+	"github.com/sherd-forensics/sherd/target/podman"
+	"github.com/sherd-forensics/sherd/target/procfs"
+)
+
+// Places says where runtimes are looked for.
+type Places struct {
+	target.Places
+}
+
+// Flags adds the places' flags to f.
+func (p *Places) Flags(f *pflag.FlagSet) {
+	f.StringVar(&p.DockerHost, "docker-host", "", "Docker's `SOCKET` (default $DOCKER_HOST, then the usual places)")
+	f.StringVar(&p.ContainerdAddress, "containerd-address", "", "containerd's `SOCKET` (default $CONTAINERD_ADDRESS, then the usual places)")
+	f.StringVar(&p.ContainerdNamespace, "containerd-namespace", "", "look only into this `NAMESPACE` (default $CONTAINERD_NAMESPACE, then all)")
+	f.StringVar(&p.PodmanHost, "podman-host", "", "Podman's `SOCKET` (default $CONTAINER_HOST; without one its files are read)")
+	f.StringVar(&p.PodmanRoot, "podman-root", "", "Podman's storage `DIR` (default the usual ones)")
+	f.StringVar(&p.PodmanRunRoot, "podman-runroot", "", "Podman's state `DIR` (default the usual ones)")
+	f.StringVar(&p.HostRoot, "host-root", "", "`DIR` where the machine's root is mounted (default /)")
+}
+
+// Capture are the choices of one capture.
+type Capture struct {
+	Memory      string
+	Freeze      bool
+	WithSecrets bool
+	Partial     bool
+	Key         string
+	EncryptTo   []string
+}
+
+// Flags adds the capture's flags to f.
+func (c *Capture) Flags(f *pflag.FlagSet) {
+	f.StringVar(&c.Memory, "memory", "private", "memory to take: none, private (all but untouched pages of files) or full")
+	f.BoolVar(&c.Freeze, "freeze", false, "freeze the container while processes and memory are read, for a consistent image; it is always thawed")
+	f.BoolVar(&c.WithSecrets, "with-secrets", false, "take the contents of mounted secrets and tokens too")
+	f.BoolVar(&c.Partial, "partial", false, "go on without root: take what can be had")
+	f.StringVar(&c.Key, "key", "", "sign with the private key in `FILE` (default your own, made at first use)")
+	f.StringArrayVar(&c.EncryptTo, "encrypt-to", nil, "encrypt to this age `RECIPIENT` or file of recipients (repeatable)")
+}
+
+// Source is one container ready to be captured.
+type Source struct {
+	Container *target.Container
+	Anomalies []target.Anomaly
+	runtime   target.Runtime
+	places    *Places
+}
+
+// Close ends the connection to the runtime.
+func (s *Source) Close() error { return s.runtime.Close() }
+
+// open makes the runtime that serves a scheme.
+func (p *Places) open(scheme string) (target.Runtime, error) {
+	switch scheme {
+	case "docker":
+		return docker.New(p.Places)
+	case "containerd":
+		return containerd.New(p.Places)
+	case "podman":
+		return podman.New(p.Places)
+	case "pid":
+		return procfs.New(p.Places)
+	}
+	return nil, fmt.Errorf("%s:// targets are not supported yet; known here are docker, containerd, podman and pid", scheme)
+}
+
+// Find looks a target up. Without privileges it refuses, unless partial says that less will do.
+func (p *Places) Find(ctx context.Context, ref target.Ref, partial bool) (*Source, error) {
+	rt, err := p.open(ref.Scheme)
+	if err != nil {
+		return nil, err
+	}
+	c, err := rt.Find(ctx, ref.Rest)
+	if err != nil {
+		return nil, errors.Join(err, rt.Close())
+	}
+	missing := missingCapabilities()
+	if len(missing) > 0 && !partial {
+		return nil, errors.Join(&PrivilegeError{Missing: missing, URL: ref.String(), Partial: true}, rt.Close())
+	}
+	for _, m := range missing {
+		c.Warnings = append(c.Warnings, "the capture ran without "+m)
+	}
+	if c.Distroless == nil {
+		c.Distroless = distroless.Judge(c, p.HostRoot)
+	}
+	return &Source{Container: c, runtime: rt, places: p}, nil
+}
+
+// Writer begins the package for the source on out.
+func (s *Source) Writer(out io.Writer, o Capture, tool string) (*evidence.Writer, error) {
+	path := o.Key
+	var key *evidence.Key
+	var err error
+	if path != "" {
+		key, err = evidence.LoadKey(path)
+	} else {
+		key, err = evidence.LoadOrCreateKey(evidence.DefaultKeyPath())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the key that signs the package: %w", err)
+	}
+	recipients, err := evidence.ParseRecipients(o.EncryptTo)
+	if err != nil {
+		return nil, fmt.Errorf("--encrypt-to: %w", err)
+	}
+	return collect.NewWriter(out, s.Container, evidence.WriterOptions{Tool: tool, Key: key, Recipients: recipients})
+}
+
+// Collect captures the source into w and seals it.
+func (s *Source) Collect(ctx context.Context, w *evidence.Writer, o Capture, stage func(string)) (*collect.Result, error) {
+	mode, err := memory.ParseMode(o.Memory)
+	if err != nil {
+		return nil, err
+	}
+	return collect.Run(ctx, s.Container, w, collect.Options{
+		HostRoot: s.places.HostRoot, Memory: mode, Freeze: o.Freeze, WithSecrets: o.WithSecrets,
+		Anomalies: s.Anomalies, Stage: stage,
+	})
+}
+
+// Survey lists every container that any runtime here knows or the kernel shows, what contradicts, and which
+// runtimes did not answer.
+func (p *Places) Survey(ctx context.Context) (*target.Survey, error) {
+	scan, err := procfs.New(p.Places)
+	if err != nil {
+		return nil, err
+	}
+	var rts []target.Runtime
+	var silent []error
+	for _, scheme := range []string{"docker", "containerd", "podman"} {
+		rt, err := p.open(scheme)
+		if err != nil {
+			silent = append(silent, fmt.Errorf("%s: %w", scheme, err))
+			continue
+		}
+		defer rt.Close()
+		rts = append(rts, rt)
+	}
+	sv, err := target.NewSurvey(ctx, rts, scan)
+	if err != nil {
+		return nil, err
+	}
+	sv.Silent = append(silent, sv.Silent...)
+	for _, c := range sv.Containers {
+		if c.Distroless == nil {
+			c.Distroless = distroless.Judge(c, p.HostRoot)
+		}
+	}
+	return sv, nil
+}
+
+// SplitProgram names the program from its path, for messages.
+func SplitProgram(arg0 string) string { return strings.TrimSuffix(filepath.Base(arg0), ".exe") }

@@ -1,0 +1,201 @@
+// Package html writes an investigation as one self-contained page: no network, no external asset, and every citation
+// opens the bytes behind it. All that comes from evidence passes html/template's contextual escaping after
+// printable.Text; the page's policy forbids any script but its own, by hash.
+package html
+
+import (
+	"bytes"
+	"crypto/sha256"
+	_ "embed" // the page's template, style and script
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"html/template"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/sherd-forensics/sherd/evidence"
+	"github.com/sherd-forensics/sherd/internal/printable"
+	"github.com/sherd-forensics/sherd/investigate"
+	"github.com/sherd-forensics/sherd/verdict"
+)
+
+//go:embed page.tmpl
+var pageTemplate string
+
+//go:embed page.css
+var pageStyle string
+
+//go:embed page.js
+var pageScript string
+
+// proofBytes is how much of a citation is shown in the page; `sherd show` has the rest.
+const proofBytes = 1024
+
+// page is what the template is given: words only, already cut to size.
+type page struct {
+	Title, Word, Confidence, Sentence, Evidence, EvidenceID, SHA256, Zone string
+	Judgement                                                             verdict.Judgement
+	TargetWords                                                           []string
+	RootCause                                                             *claim
+	NoRootCause                                                           string
+	Scope                                                                 []entity
+	Impact, Story, Findings                                               []claim
+	Next                                                                  []string
+	Gaps                                                                  []verdict.Gap
+	Timeline                                                              template.HTML
+	Events                                                                []eventRow
+	EventsCut, DriftCut, NoDrift                                          string
+	Processes                                                             []processRow
+	Drift                                                                 []driftRow
+	Proofs                                                                []proof
+	Style                                                                 template.CSS
+	Script                                                                template.JS
+	ScriptHash                                                            string
+}
+
+type claim struct {
+	Type, Statement, Technique, Time, Confidence, Rule, Severity string
+	Cites                                                        []int
+}
+
+type entity struct {
+	Type, Value, SHA256, Role, Why string
+	PID                            int
+	Cites                          []int
+}
+
+type eventRow struct {
+	MS               int64
+	Time, Kind, Text string
+	Marked           bool
+	Cites            []int
+}
+
+type processRow struct {
+	Indent, PID, HostPID                int
+	Branch, Foreign                     bool
+	Comm, Cmdline, Started, Exe, Origin string
+	Cites                               []int
+}
+
+type driftRow struct {
+	Kind, Path, Note, Mode, Size, Time, Layer string
+	Marked                                    bool
+	Cites                                     []int
+}
+
+type proof struct {
+	N                                                        int
+	Artifact, Offset, Length, SHA256, Hex, Text, Cut, Problem string
+}
+
+// Write renders the investigation r of package p.
+func Write(w io.Writer, r *investigate.Result, p *evidence.Package) error {
+	t, err := template.New("page").Parse(pageTemplate)
+	if err != nil {
+		return fmt.Errorf("the page's template: %w", err)
+	}
+	pg, err := build(r, p)
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256([]byte(pageScript))
+	pg.ScriptHash = "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
+	// Style and script are ours, embedded at build time; nothing of the evidence is in them.
+	pg.Style, pg.Script = template.CSS(pageStyle), template.JS(pageScript)
+	var b bytes.Buffer
+	if err := t.Execute(&b, pg); err != nil {
+		return fmt.Errorf("rendering the page: %w", err)
+	}
+	_, err = w.Write(b.Bytes())
+	return err
+}
+
+// bytesOf reads what a citation points at, for the page's proof section.
+func bytesOf(p *evidence.Package, n int, c verdict.Citation) proof {
+	out := proof{
+		N: n, Artifact: printable.Text(c.Artifact), Offset: fmt.Sprint(c.Offset), SHA256: c.SHA256,
+		Length: fmt.Sprintf("%d B", c.Length),
+	}
+	a, err := p.Open(c.Artifact)
+	if err != nil {
+		out.Problem = "not readable: " + printable.Text(err.Error())
+		return out
+	}
+	size := min(c.Length, proofBytes)
+	if c.Length == 0 {
+		size = min(a.Size()-c.Offset, proofBytes)
+	}
+	if size <= 0 {
+		out.Cut = "no bytes: the fact is the entry itself"
+		return out
+	}
+	buf := make([]byte, size)
+	k, err := a.ReadAt(buf, c.Offset)
+	if err != nil && !errors.Is(err, io.EOF) {
+		out.Problem = "not readable: " + printable.Text(err.Error())
+		return out
+	}
+	buf = buf[:k]
+	out.Hex = hexdump(buf, c.Offset)
+	if isText(buf) {
+		out.Text = text(buf)
+	}
+	if c.Length > int64(k) {
+		out.Cut = fmt.Sprintf("the first %d of %d bytes", k, c.Length)
+	}
+	return out
+}
+
+// isText reports whether most of b reads as text.
+func isText(b []byte) bool {
+	odd := 0
+	for i := 0; i < len(b); {
+		r, n := utf8.DecodeRune(b[i:])
+		if r == utf8.RuneError && n == 1 || r < 0x20 && r != '\n' && r != '\t' && r != '\r' && r != 0 {
+			odd++
+		}
+		i += n
+	}
+	return odd*20 <= len(b)
+}
+
+// text keeps line breaks, which printable.Text escapes; a NUL, which separates arguments and variables, breaks a line too.
+func text(b []byte) string {
+	lines := strings.FieldsFunc(strings.ToValidUTF8(string(b), "\ufffd"), func(r rune) bool { return r == '\n' || r == 0 })
+	for i, l := range lines {
+		lines[i] = printable.Text(strings.ReplaceAll(strings.TrimSuffix(l, "\r"), "\t", "    "))
+	}
+	return strings.Join(lines, "\n")
+}
+
+func hexdump(b []byte, offset int64) string {
+	var out strings.Builder
+	for i := 0; i < len(b); i += 16 {
+		row := b[i:min(i+16, len(b))]
+		h := hex.EncodeToString(row)
+		fmt.Fprintf(&out, "%08x  ", offset+int64(i))
+		for j := range 16 {
+			if j == 8 {
+				out.WriteByte(' ')
+			}
+			if j < len(row) {
+				out.WriteString(h[2*j:2*j+2] + " ")
+			} else {
+				out.WriteString("   ")
+			}
+		}
+		out.WriteString(" |")
+		for _, c := range row {
+			if c < 0x20 || c > 0x7e {
+				c = '.'
+			}
+			out.WriteByte(c)
+		}
+		out.WriteString("|\n")
+	}
+	return out.String()
+}

@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Installs what the build, the tests and the demo need on a Debian machine, and nothing where it is there already.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+scripts/go.sh >/dev/null
+
+need=()
+want() { # want PROGRAM PACKAGE
+	command -v "$1" >/dev/null || [ -x "/usr/sbin/$1" ] || need+=("$2")
+}
+want git git
+want gcc gcc
+want make make
+want tar tar
+want zstd zstd
+want python3 python3
+want gdb gdb
+want containerd containerd
+want runc runc
+want dockerd docker.io
+want podman podman
+want ip iproute2
+want iptables iptables
+want fusermount3 fuse3
+want chromium chromium
+want pdftotext poppler-utils
+want setcap libcap2-bin
+want setfattr attr
+want jq jq
+[ -e /usr/include/stdio.h ] || need+=(libc6-dev)
+[ -e /usr/lib/cni/bridge ] || need+=(containernetworking-plugins)
+[ -e /etc/ssl/certs/ca-certificates.crt ] || need+=(ca-certificates)
+
+if [ ${#need[@]} -gt 0 ]; then
+	if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
+		echo "setup: missing: ${need[*]}; install them, or run as root on Debian" >&2
+		exit 1
+	fi
+	echo "setup: installing ${need[*]}" >&2
+	export DEBIAN_FRONTEND=noninteractive
+	log=$(mktemp)
+	# Packages that bring daemons would start them; the lab starts its own, on private roots.
+	policy=/usr/sbin/policy-rc.d
+	if [ ! -e $policy ]; then
+		printf '#!/bin/sh\nexit 101\n' >$policy
+		chmod +x $policy
+		trap 'rm -f $policy' EXIT
+	fi
+	if ! { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${need[@]}"; } >"$log" 2>&1; then
+		tail -20 "$log" >&2
+		exit 1
+	fi
+	rm -f "$log"
+fi

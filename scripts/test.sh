@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Runs all tests. Integration tests share one lab, which is taken down afterwards.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+go=$(scripts/go.sh)
+flags=(-timeout 20m -count=1)
+[ -n "${SHERD_RACE:-}" ] && flags+=(-race)
+begin=$SECONDS
+out=$(mktemp)
+trap 'rm -f "$out"' EXIT
+
+"$go" vet ./... || exit 1
+if [ "$(id -u)" = 0 ]; then
+	"$go" run ./lab/cmd/lab up || exit 1
+fi
+# Packages run two at a time: the machine's runtimes are shared, and integration tests wait more than they compute.
+"$go" test -p 2 "${flags[@]}" -v ./... >"$out" 2>&1
+status=$?
+if [ "$(id -u)" = 0 ]; then
+	"$go" run ./lab/cmd/lab down || status=1
+fi
+grep -E '^(ok|FAIL|panic:|\?)|^--- FAIL|^    --- FAIL' "$out" | grep -v 'no test files' || true
+if [ $status != 0 ]; then
+	echo
+	grep -E -B2 -A40 '^=== (NAME|RUN).*|--- FAIL' "$out" | grep -A40 -- '--- FAIL' | head -400
+	cp "$out" /tmp/sherd-test.log && echo "whole output: /tmp/sherd-test.log"
+fi
+passed=$(grep -c '^ *--- PASS' "$out")
+failed=$(grep -c '^ *--- FAIL' "$out")
+skipped=$(grep -c '^ *--- SKIP' "$out")
+if [ "$skipped" != 0 ]; then
+	echo "NOT TESTED:"
+	grep -A2 '^ *--- SKIP' "$out" | grep -v '^--$' | head -40
+fi
+[ $status != 0 ] && [ "$failed" = 0 ] && failed=1
+echo "took $((SECONDS - begin)) s"
+echo "$passed passed, $failed failed, $skipped skipped"
+exit $status
