@@ -1,0 +1,124 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/sherd-forensics/sherd/lab/image"
+)
+
+// Images are the names of the images that the lab can build.
+var Images = []string{"static", "base", "python3", "nodejs", "goweb", "pyweb", "nodeweb"}
+
+// Image builds the named image, or finds it built.
+func (l *Lab) Image(ctx context.Context, name string) (image.Image, error) {
+	unlock, err := l.lock(ctx)
+	if err != nil {
+		return image.Image{}, err
+	}
+	defer unlock()
+	return l.build(ctx, name)
+}
+
+// build is Image for a caller that holds the lock.
+func (l *Lab) build(ctx context.Context, name string) (image.Image, error) {
+	r, err := l.recipe(ctx, name)
+	if err != nil {
+		return image.Image{}, err
+	}
+	return image.Build(ctx, r, l.packages(), filepath.Join(l.base, "images"))
+}
+
+func (l *Lab) packages() *image.Packages {
+	return &image.Packages{Dir: filepath.Join(l.base, "packages"), Say: func(f string, a ...any) { fmt.Fprintf(l.say, "lab: "+f+"\n", a...) }}
+}
+
+func (l *Lab) recipe(ctx context.Context, name string) (image.Recipe, error) {
+	labels := func(title string) map[string]string {
+		return map[string]string{
+			"org.opencontainers.image.title":    title,
+			"org.opencontainers.image.source":   "https://github.com/sherd-forensics/sherd/tree/main/lab",
+			"org.opencontainers.image.licenses": "Apache-2.0",
+			"org.opencontainers.image.version":  "1",
+		}
+	}
+	// What every victim may write to as the user nonroot.
+	data := func(more ...image.File) []image.File {
+		for _, d := range []string{"/data", "/data/avatars", "/data/plugins"} {
+			more = append(more, image.File{Path: d, Dir: true, Mode: 0o755, UID: image.NonRoot})
+		}
+		return more
+	}
+	r := image.Recipe{Name: name, User: "65532:65532", Labels: labels(name)}
+	switch name {
+	case "static":
+		r.Packages = image.Static
+	case "base":
+		r.Packages = image.C
+	case "python3":
+		r.Packages, r.Entrypoint = image.Python3, []string{"/usr/bin/python3.11"}
+	case "nodejs":
+		r.Packages, r.Entrypoint = image.Node, []string{"/usr/bin/node"}
+	case "goweb":
+		server, err := l.program(ctx, "victims/goweb")
+		if err != nil {
+			return r, err
+		}
+		r.Packages, r.Entrypoint, r.Ports = image.Static, []string{"/app/server"}, []string{"8080/tcp"}
+		// Checkpointing refuses Go's default of MPTCP listeners.
+		r.Env = []string{"GODEBUG=multipathtcp=0"}
+		r.Files = data(image.File{Path: "/app/server", Mode: 0o755, Data: server})
+	default:
+		return r, fmt.Errorf("unknown image %q: known are %s", name, strings.Join(Images, ", "))
+	}
+	return r, nil
+}
+
+// source is the directory of the lab's own source.
+func source() (string, error) {
+	_, file, _, ok := runtime.Caller(0)
+	if dir := filepath.Dir(file); ok && filepath.IsAbs(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "victims")); err == nil {
+			return dir, nil
+		}
+	}
+	// Built with -trimpath: the source is looked for around the current directory.
+	for dir, err := os.Getwd(); err == nil && dir != "/"; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "lab", "victims")); err == nil {
+			return filepath.Join(dir, "lab"), nil
+		}
+	}
+	return "", fmt.Errorf("the lab's source is not here: run it inside the repository")
+}
+
+// program compiles one of the lab's own commands, static and reproducible, and returns its bytes. Go's build
+// cache makes the second time quick.
+func (l *Lab) program(ctx context.Context, dir string) ([]byte, error) {
+	src, err := source()
+	if err != nil {
+		return nil, err
+	}
+	goTool, err := exec.LookPath("go")
+	if err != nil {
+		// Make's own Go need not be on the PATH.
+		if goTool, err = command(ctx, filepath.Join(filepath.Dir(src), "scripts", "go.sh")); err != nil {
+			return nil, err
+		}
+	}
+	out := filepath.Join(l.base, "bin", filepath.Base(dir))
+	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, goTool, "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", out, "./"+filepath.Join("lab", dir))
+	cmd.Dir = filepath.Dir(src)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	if said, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("compiling lab/%s: %w: %s", dir, err, said)
+	}
+	return os.ReadFile(out)
+}
