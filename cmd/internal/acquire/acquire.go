@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
-	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -171,5 +169,3 @@ func (p *Places) Survey(ctx context.Context) (*target.Survey, error) {
 	return sv, nil
 }
 
-// SplitProgram names the program from its path, for messages.
-func SplitProgram(arg0 string) string { return strings.TrimSuffix(filepath.Base(arg0), ".exe") }
