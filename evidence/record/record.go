@@ -113,6 +113,10 @@ const (
 // WritableLayer is File.Layer of what the container's own writable layer supplies.
 const WritableLayer = -1
 
+// InitLayer is File.Layer of what the runtime itself put under the writable layer: Docker's "-init" layer with its empty
+// /etc/hosts, /dev/console and the like. Neither the image nor the container made it.
+const InitLayer = -2
+
 // File is one line of filesystem/inventory.jsonl: a file of the merged root, of the image, or both. A change shows
 // as two lines with the same path, one with tree "root" and one with tree "image".
 type File struct {
