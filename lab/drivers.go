@@ -61,7 +61,12 @@ func (l *Lab) provide(ctx context.Context, s RunSpec) (image.Image, error) {
 	if err != nil {
 		return img, err
 	}
-	mark := filepath.Join(l.base, "loaded", strings.Join([]string{s.Runtime, s.Snapshotter + s.Storage, img.Name}, "-"))
+	if s.Runtime == Containerd && s.User != "" {
+		if img, err = img.As(s.User); err != nil {
+			return img, err
+		}
+	}
+	mark := filepath.Join(l.base, "loaded", strings.Join([]string{s.Runtime, s.Snapshotter + s.Storage, filepath.Base(img.Ref)}, "-"))
 	if b, err := os.ReadFile(mark); err == nil && string(b) == img.Digest {
 		return img, nil
 	}
@@ -286,9 +291,6 @@ func (d containerdDriver) run(ctx context.Context, c *Container, img image.Image
 	}
 	if s.ReadOnly {
 		args = append(args, "--read-only")
-	}
-	if s.User != "" {
-		args = append(args, "--user", s.User)
 	}
 	for _, k := range s.CapAdd {
 		args = append(args, "--cap-add", "CAP_"+k)

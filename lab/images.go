@@ -72,7 +72,27 @@ func (l *Lab) recipe(ctx context.Context, name string) (image.Recipe, error) {
 		r.Packages, r.Entrypoint, r.Ports = image.Static, []string{"/app/server"}, []string{"8080/tcp"}
 		// Checkpointing refuses Go's default of MPTCP listeners.
 		r.Env = []string{"GODEBUG=multipathtcp=0"}
-		r.Files = data(image.File{Path: "/app/server", Mode: 0o755, Data: server})
+		r.Files = data(image.File{Path: "/app/server", Mode: 0o755, Data: server},
+			image.File{Path: "/app/static/checkout.js", Mode: 0o644, Data: []byte("document.forms[0].addEventListener('submit', () => { total.value = items.length; });\n")})
+	case "pyweb", "nodeweb":
+		src, err := source()
+		if err != nil {
+			return r, err
+		}
+		app, interpreter := "app.py", []string{"/usr/bin/python3.11", "/app/app.py"}
+		r.Packages = image.Python3
+		if name == "nodeweb" {
+			app, interpreter = "app.js", []string{"/usr/bin/node", "/app/app.js"}
+			r.Packages = image.Node
+		} else {
+			r.Env = []string{"PYTHONDONTWRITEBYTECODE=1", "PYTHONUNBUFFERED=1"}
+		}
+		text, err := os.ReadFile(filepath.Join(src, "victims", name, app))
+		if err != nil {
+			return r, err
+		}
+		r.Entrypoint, r.Ports = interpreter, []string{"8080/tcp"}
+		r.Files = data(image.File{Path: "/app/" + app, Mode: 0o644, Data: text})
 	default:
 		return r, fmt.Errorf("unknown image %q: known are %s", name, strings.Join(Images, ", "))
 	}
@@ -96,29 +116,38 @@ func source() (string, error) {
 	return "", fmt.Errorf("the lab's source is not here: run it inside the repository")
 }
 
-// program compiles one of the lab's own commands, static and reproducible, and returns its bytes. Go's build
-// cache makes the second time quick.
+// program is the content of one of the lab's own commands.
 func (l *Lab) program(ctx context.Context, dir string) ([]byte, error) {
-	src, err := source()
+	file, err := l.programFile(ctx, dir)
 	if err != nil {
 		return nil, err
+	}
+	return os.ReadFile(file)
+}
+
+// programFile compiles one of the lab's own commands, static and reproducible. Go's build cache makes the second
+// time quick.
+func (l *Lab) programFile(ctx context.Context, dir string) (string, error) {
+	src, err := source()
+	if err != nil {
+		return "", err
 	}
 	goTool, err := exec.LookPath("go")
 	if err != nil {
 		// Make's own Go need not be on the PATH.
 		if goTool, err = command(ctx, filepath.Join(filepath.Dir(src), "scripts", "go.sh")); err != nil {
-			return nil, err
+			return "", err
 		}
 	}
 	out := filepath.Join(l.base, "bin", filepath.Base(dir))
 	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
-		return nil, err
+		return "", err
 	}
 	cmd := exec.CommandContext(ctx, goTool, "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", out, "./"+filepath.Join("lab", dir))
 	cmd.Dir = filepath.Dir(src)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
 	if said, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("compiling lab/%s: %w: %s", dir, err, said)
+		return "", fmt.Errorf("compiling lab/%s: %w: %s", dir, err, said)
 	}
-	return os.ReadFile(out)
+	return out, nil
 }

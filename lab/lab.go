@@ -161,24 +161,33 @@ func (l *Lab) start(ctx context.Context, runtime string) error {
 func (l *Lab) lock(ctx context.Context) (func(), error) { return l.lockFile(ctx, "lock") }
 
 func (l *Lab) lockFile(ctx context.Context, name string) (func(), error) {
-	for _, dir := range []string{l.base, l.run, filepath.Join(l.base, "log")} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return nil, err
-		}
-	}
-	f, err := os.OpenFile(filepath.Join(l.run, name), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return nil, err
-	}
 	told := false
 	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { f.Close() }, nil
+		for _, dir := range []string{l.base, l.run, filepath.Join(l.base, "log")} {
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				return nil, err
+			}
 		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+		path := filepath.Join(l.run, name)
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // the lab went down in between
+		}
+		if err != nil {
+			return nil, err
+		}
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			// Down deletes the lock's file: a lock on the deleted one excludes nobody.
+			if same(f, path) {
+				return func() { f.Close() }, nil
+			}
 			f.Close()
-			return nil, fmt.Errorf("locking %s: %w", f.Name(), err)
+			continue
+		}
+		f.Close()
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			return nil, fmt.Errorf("locking %s: %w", path, err)
 		}
 		if !told {
 			fmt.Fprintln(l.say, "lab: waiting for another process that uses the lab")
@@ -186,11 +195,16 @@ func (l *Lab) lockFile(ctx context.Context, name string) (func(), error) {
 		}
 		select {
 		case <-ctx.Done():
-			f.Close()
-			return nil, fmt.Errorf("waiting for the lock %s: %w", f.Name(), ctx.Err())
+			return nil, fmt.Errorf("waiting for the lock %s: %w", path, ctx.Err())
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+func same(f *os.File, path string) bool {
+	a, aerr := f.Stat()
+	b, berr := os.Stat(path)
+	return aerr == nil && berr == nil && os.SameFile(a, b)
 }
 
 // tail is the end of a log, for an error message.

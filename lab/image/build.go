@@ -93,8 +93,7 @@ func Build(ctx context.Context, r Recipe, pkgs *Packages, dir string) (Image, er
 	if err != nil {
 		return Image{}, err
 	}
-	annotations := map[string]string{"org.opencontainers.image.ref.name": out.Ref, "io.containerd.image.name": out.Ref}
-	if err := p.AppendImage(img, layout.WithAnnotations(annotations)); err != nil {
+	if err := p.AppendImage(img, layout.WithAnnotations(annotations(out.Ref))); err != nil {
 		return Image{}, err
 	}
 	h, err := img.Digest()
