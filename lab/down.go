@@ -193,9 +193,6 @@ func (l *Lab) removeState(everything bool) error {
 	if everything {
 		errs = errors.Join(errs, os.Remove(l.base))
 	}
-	if l.madeDockerKey() {
-		errs = errors.Join(errs, os.Remove(dockerKey))
-		_ = os.Remove(filepath.Dir(dockerKey)) // if it is empty
-	}
+	errs = errors.Join(errs, l.removeFootprints())
 	return errors.Join(errs, os.RemoveAll(l.run))
 }

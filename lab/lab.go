@@ -138,6 +138,9 @@ func (l *Lab) start(ctx context.Context, runtime string) error {
 	if err := l.installed(runtime); err != nil {
 		return err
 	}
+	if err := l.noteFootprints(); err != nil {
+		return err
+	}
 	if err := l.bridge.up(); err != nil {
 		fmt.Fprintf(l.say, "lab: no bridge (%v): containers share the host's network\n", err)
 	}

@@ -2,7 +2,6 @@ package lab
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -50,20 +49,7 @@ func (l *Lab) startDocker(ctx context.Context) error {
 	} else {
 		argv = append(argv, "--bridge", "none")
 	}
-	if _, err := os.Lstat(dockerKey); errors.Is(err, os.ErrNotExist) {
-		if err := os.WriteFile(filepath.Join(l.run, "made-docker-key"), nil, 0o600); err != nil {
-			return err
-		}
-	}
 	return l.daemon(ctx, Docker, filepath.Join(l.run, "docker.sock"), nil, argv...)
-}
-
-// dockerKey is a file that dockerd up to version 23 makes on start and never uses again.
-const dockerKey = "/etc/docker/key.json"
-
-// madeDockerKey reports whether the file was not there before the lab started Docker.
-func (l *Lab) madeDockerKey() bool {
-	return exists(filepath.Join(l.run, "made-docker-key")) && exists(dockerKey)
 }
 
 // preparePodman writes the configuration that Podman's calls use; there is no daemon to start.
