@@ -273,8 +273,26 @@ type Socket struct {
 	RTTMicros      uint32  `json:"rtt_us,omitempty"`
 	SendQueue      uint32  `json:"send_queue,omitempty"`
 	ReceiveQueue   uint32  `json:"receive_queue,omitempty"`
-	Owners         []Owner `json:"owners,omitempty"`
-	Source         string  `json:"source"` // sock_diag, or the table it was read from: "/proc/4711/net/tcp"
+	// SegmentsSent and SegmentsReceived count TCP segments of any kind, BytesRetransmitted what was sent more than once.
+	SegmentsSent       uint32 `json:"segments_sent,omitempty"`
+	SegmentsReceived   uint32 `json:"segments_received,omitempty"`
+	BytesRetransmitted uint64 `json:"bytes_retransmitted,omitempty"`
+	// Memory is the kernel memory that the socket's buffers occupy now, in bytes.
+	Memory uint32 `json:"memory,omitempty"`
+	// Filter is the classic BPF program attached to a packet socket: struct sock_filter after struct sock_filter.
+	Filter []byte `json:"filter,omitempty"`
+	// Owners are the descriptors of the container's processes that hold it. A socket in TIME_WAIT and the like has none.
+	Owners []Owner `json:"owners,omitempty"`
+	// Others are descriptors of processes that are not the container's and hold it too, or alone.
+	Others []Owner `json:"others,omitempty"`
+	// Shared is true when no process of the container holds it and others use the same network namespace (the host's
+	// network, a pod's): it need not be the container's.
+	Shared bool `json:"shared,omitempty"`
+	// Namespace is the inode number of the network namespace it lives in.
+	Namespace uint64 `json:"namespace,omitempty"`
+	Source    string `json:"source"` // sock_diag, or the table it was read from: "/proc/4711/net/tcp"
+	// Note says what is odd about the row: that only one of the kernel's two ways of listing sockets shows it.
+	Note string `json:"note,omitempty"`
 	Observed       int64   `json:"observed"`
 }
 
