@@ -92,7 +92,7 @@ func (a *app) capture(ctx context.Context, ref target.Ref, f *captureFlags) (*ca
 		return fmt.Sprintf("%s  %s", console.Plural(n, "artifact"), console.Bytes(in))
 	})
 	defer p.Done()
-	w, err = src.Writer(out, f.Capture, "sherd "+version)
+	w, err = src.Writer(out, f.Capture, tool)
 	if err != nil {
 		out.Abort()
 		return nil, err
@@ -106,7 +106,7 @@ func (a *app) capture(ctx context.Context, ref target.Ref, f *captureFlags) (*ca
 		return nil, cerr
 	}
 	if path != "-" {
-		if cerr := custody(path, "collected", res.Sealed.ID, res.Sealed.SHA256, ref.String()); cerr != nil {
+		if cerr := acquire.Handled(path, "collected", tool, res.Sealed.ID, res.Sealed.SHA256, ref.String()); cerr != nil {
 			a.note("custody not recorded: %v", cerr)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sherd-forensics/sherd/cmd/internal/acquire"
 	"github.com/sherd-forensics/sherd/cmd/internal/console"
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/internal/printable"
@@ -144,7 +145,7 @@ func (a *app) judge(ctx context.Context, path, htmlOut string) (*investigate.Res
 			return nil, fmt.Errorf("writing the report: %w", err)
 		}
 	}
-	if cerr := custody(path, "investigated", p.ID(), p.SHA256(), "judged "+string(res.Verdict.Verdict)); cerr != nil {
+	if cerr := acquire.Handled(path, "investigated", tool, p.ID(), p.SHA256(), "judged "+string(res.Verdict.Verdict)); cerr != nil {
 		a.note("custody not recorded: %v", cerr)
 	}
 	return res, nil

@@ -28,6 +28,9 @@ const (
 // version is set by the linker.
 var version = "devel"
 
+// tool is how packages and custody name this program.
+var tool = "sherd " + version
+
 func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 
 // run is main without the process: tests call it.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sherd-forensics/sherd/cmd/internal/acquire"
 	"github.com/sherd-forensics/sherd/cmd/internal/console"
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/internal/printable"
@@ -54,7 +55,7 @@ func verify(cmd *cobra.Command, a *app, path string, keys []string, noCustody bo
 		if err != nil {
 			note = "failed: " + err.Error()
 		}
-		if cerr := custody(path, "verified", r.ID, r.SHA256, note); cerr != nil {
+		if cerr := acquire.Handled(path, "verified", tool, r.ID, r.SHA256, note); cerr != nil {
 			a.note("custody not recorded: %v", cerr)
 		}
 	}

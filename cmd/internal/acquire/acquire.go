@@ -168,4 +168,3 @@ func (p *Places) Survey(ctx context.Context) (*target.Survey, error) {
 	}
 	return sv, nil
 }
-

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sherd-forensics/sherd/cmd/internal/console"
+	"github.com/sherd-forensics/sherd/internal/printable"
+	"github.com/sherd-forensics/sherd/target"
+)
+
+func newTargets(a *app) *cobra.Command {
+	var asJSON, wide bool
+	c := &cobra.Command{
+		Use:   "targets",
+		Short: "list the containers here, and which are distroless",
+		Long: `Targets asks every runtime that answers, and the kernel as well: a container that no runtime admits to, and a process in a
+container's namespaces that its cgroup does not hold, are reported below the list.`,
+		Example: `  sherd targets
+  sherd targets --docker-host unix:///run/user/1000/docker.sock
+  sherd targets --json | jq -r '.containers[].url'`,
+		Args: exactly(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			p := a.progress(nil)
+			p.Stage("looking for containers")
+			sv, err := a.places.Survey(cmd.Context())
+			p.Done()
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return a.targetsJSON(sv)
+			}
+			a.targetsTable(sv, wide)
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "write JSON, with everything that is known")
+	c.Flags().BoolVarP(&wide, "wide", "w", false, "do not shorten ids, images and reasons")
+	return c
+}
+
+func (a *app) targetsTable(sv *target.Survey, wide bool) {
+	width := console.Width(a.out)
+	if wide {
+		width = 10000
+	}
+	if len(sv.Containers) == 0 {
+		fmt.Fprintln(a.out, "no containers")
+	} else {
+		rows := make([][]string, 0, len(sv.Containers))
+		for _, c := range sv.Containers {
+			rows = append(rows, targetRow(c, wide))
+		}
+		console.Table(a.out, width, []string{"TARGET", "ID", "IMAGE", "STATE", "AGE", "PID", "DISTROLESS"}, rows)
+	}
+	for _, n := range sv.Anomalies {
+		fmt.Fprintf(a.out, "! %s: %s\n", n.Kind, printable.Text(n.Statement))
+	}
+	for _, err := range sv.Silent {
+		a.note("not asked: %s", printable.Text(err.Error()))
+	}
+}
+
+func targetRow(c *target.Container, wide bool) []string {
+	id, image := c.ID, c.Image.Name
+	digest := c.Image.Digest
+	if digest == "" {
+		digest = c.Image.ConfigID
+	}
+	if !wide {
+		id = id[:min(len(id), 12)]
+		digest = strings.TrimPrefix(digest, "sha256:")
+		digest = digest[:min(len(digest), 12)]
+	}
+	if digest != "" && !strings.Contains(image, "@") {
+		image += "@" + digest
+	}
+	age := ""
+	switch {
+	case !c.Started.IsZero():
+		age = console.Duration(time.Since(c.Started))
+	case !c.Created.IsZero():
+		age = console.Duration(time.Since(c.Created))
+	}
+	pid := ""
+	if c.PID != 0 {
+		pid = fmt.Sprint(c.PID)
+	}
+	distroless := "?"
+	if d := c.Distroless; d != nil {
+		distroless = "no: " + d.Reason
+		if d.Distroless {
+			distroless = "yes: " + d.Reason
+		}
+	}
+	url := c.URL
+	if c.Pod != nil {
+		url += " (pod " + c.Pod.Namespace + "/" + c.Pod.Name + ")"
+	}
+	return []string{url, id, image, string(c.State), age, pid, distroless}
+}
+
+func (a *app) targetsJSON(sv *target.Survey) error {
+	doc := struct {
+		Containers []*target.Container `json:"containers"`
+		Anomalies  []target.Anomaly    `json:"anomalies"`
+		Silent     []string            `json:"silent"`
+	}{Containers: sv.Containers, Anomalies: sv.Anomalies, Silent: []string{}}
+	if doc.Containers == nil {
+		doc.Containers = []*target.Container{}
+	}
+	if doc.Anomalies == nil {
+		doc.Anomalies = []target.Anomaly{}
+	}
+	for _, err := range sv.Silent {
+		doc.Silent = append(doc.Silent, err.Error())
+	}
+	e := json.NewEncoder(a.out)
+	e.SetIndent("", "  ")
+	return e.Encode(doc)
+}
