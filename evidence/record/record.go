@@ -292,8 +292,8 @@ type Socket struct {
 	Namespace uint64 `json:"namespace,omitempty"`
 	Source    string `json:"source"` // sock_diag, or the table it was read from: "/proc/4711/net/tcp"
 	// Note says what is odd about the row: that only one of the kernel's two ways of listing sockets shows it.
-	Note string `json:"note,omitempty"`
-	Observed       int64   `json:"observed"`
+	Note     string `json:"note,omitempty"`
+	Observed int64  `json:"observed"`
 }
 
 // ChangedText is a run of pages in a private executable mapping that no longer is the file's.
