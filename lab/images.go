@@ -49,7 +49,9 @@ func (l *Lab) recipe(ctx context.Context, name string) (image.Recipe, error) {
 	}
 	// What every victim may write to as the user nonroot.
 	data := func(more ...image.File) []image.File {
-		for _, d := range []string{"/data", "/data/avatars", "/data/plugins"} {
+		// Anybody's, since a tmpfs that runc mounts over it takes on this mode and is root's.
+		more = append(more, image.File{Path: "/data", Dir: true, Mode: 0o1777, UID: image.NonRoot})
+		for _, d := range []string{"/data/avatars", "/data/plugins"} {
 			more = append(more, image.File{Path: d, Dir: true, Mode: 0o755, UID: image.NonRoot})
 		}
 		return more

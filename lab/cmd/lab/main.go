@@ -25,7 +25,7 @@ const usage = `usage: lab COMMAND
   build [IMAGE...]                     build images (all): ` + "%s" + `
   run RUNTIME IMAGE [NAME]             start a container and print its target
   attack [NAME [RUNTIME]]              break into a new container and print what is true of it; no NAME lists them
-  demo | demo-down                     a shop's checkout, broken into, left running
+  demo [-env FILE] | demo-down         a shop's checkout, broken into, left running; FILE gets TARGET and the environment
 `
 
 func main() {
@@ -95,12 +95,7 @@ func run(ctx context.Context, args []string) error {
 	case "attack":
 		return attack(ctx, l, args)
 	case "demo":
-		c, _, err := l.Demo(ctx, os.Stderr)
-		if err != nil {
-			return err
-		}
-		fmt.Println(c.Target)
-		return nil
+		return demo(ctx, l, args)
 	case "demo-down":
 		return l.DemoDown(ctx)
 	case "c2":
@@ -126,6 +121,25 @@ func start(ctx context.Context, l *lab.Lab, args []string) error {
 	}
 	fmt.Println(c.Target, c.URL)
 	return nil
+}
+
+// demo prints the target's URL, or writes it, with the lab's environment, to a file that a shell may source.
+func demo(ctx context.Context, l *lab.Lab, args []string) error {
+	f := flag.NewFlagSet("demo", flag.ContinueOnError)
+	env := f.String("env", "", "write TARGET and the lab's environment to this file")
+	if f.Parse(args) != nil || f.NArg() > 0 {
+		return &usageError{}
+	}
+	c, _, err := l.Demo(ctx, os.Stderr)
+	if err != nil {
+		return err
+	}
+	if *env == "" {
+		fmt.Println(c.Target)
+		return nil
+	}
+	lines := append(l.Env(), "TARGET="+c.Target)
+	return os.WriteFile(*env, []byte(strings.Join(lines, "\n")+"\n"), 0o600)
 }
 
 // attack leaves the container running; the listener ends with this process.
