@@ -107,7 +107,7 @@ func maxOpen() int {
 // rootfs takes the root by what is known of its making. It reports whether anything could be read.
 func (w *walk) rootfs(s subject.Subject) (bool, error) {
 	r := s.Container.Rootfs
-	w.plain = nil
+	w.plain, w.notes = nil, notesPrefix(s)
 	defer func() {
 		for _, src := range w.sources {
 			src.root.Close()
@@ -215,7 +215,7 @@ func (w *walk) layeredRoot() error {
 			e.err = err.Error()
 		}
 		if !src.whole {
-			e.marks = marksOf(e.st, e.xattrs)
+			e.marks = marksOf(e.st, e.xattrs, w.notes)
 		}
 		ents = append(ents, e)
 	}

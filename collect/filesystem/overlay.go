@@ -1,8 +1,12 @@
 package filesystem
 
 import (
+	"fmt"
+	"path/filepath"
+
 	"golang.org/x/sys/unix"
 
+	"github.com/sherd-forensics/sherd/collect/subject"
 	"github.com/sherd-forensics/sherd/internal/safefs"
 )
 
@@ -26,41 +30,51 @@ type marks struct {
 	redirect string
 }
 
-// marksOf reads the notes. parentWhiteouts: the directory says (opaque "x") that it may hold whiteouts written as attributes.
-func marksOf(st safefs.Stat, xattrs map[string]string) marks {
+// marksOf reads the notes that begin with prefix. The other prefix's are no notes: whoever may write into the container can
+// set user.overlay.* there, and would hide files from us that the kernel shows.
+func marksOf(st safefs.Stat, xattrs map[string]string, prefix string) marks {
 	var m marks
 	if st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0 {
 		m.whiteout = true
 		return m
 	}
-	for _, p := range []string{trustedOverlay, userOverlay} {
-		if _, ok := xattrs[p+"whiteout"]; ok && st.IsRegular() && st.Size == 0 {
-			m.whiteout = true
-		}
-		if xattrs[p+"opaque"] == "y" && st.IsDir() {
-			m.opaque = true
-		}
-		if _, ok := xattrs[p+"metacopy"]; ok && st.IsRegular() {
-			m.metacopy = true
-		}
-		if r, ok := xattrs[p+"redirect"]; ok {
-			m.redirect = r
-		}
+	if _, ok := xattrs[prefix+"whiteout"]; ok && st.IsRegular() && st.Size == 0 {
+		m.whiteout = true
 	}
+	// "x" instead of "y" only says that whiteouts in the attribute's form are to be expected inside.
+	m.opaque = xattrs[prefix+"opaque"] == "y" && st.IsDir()
+	if _, ok := xattrs[prefix+"metacopy"]; ok && st.IsRegular() {
+		m.metacopy = true
+	}
+	m.redirect = xattrs[prefix+"redirect"]
 	return m
 }
 
-// plain drops overlayfs's own notes from the attributes: what is left belongs to the file.
-func plain(xattrs map[string]string) map[string]string {
-	var out map[string]string
-	for k, v := range xattrs {
-		if len(k) > len(trustedOverlay) && k[:len(trustedOverlay)] == trustedOverlay || len(k) > len(userOverlay) && k[:len(userOverlay)] == userOverlay {
-			continue
+// notesPrefix tells how the container's overlay keeps its notes: as its mount says or, if it is not mounted, by who made it.
+func notesPrefix(s subject.Subject) string {
+	c := s.Container
+	if c.PID > 0 {
+		raw, err := safefs.ReadProc(fmt.Sprintf("%s/%d/mountinfo", s.Proc, c.PID), maxMountinfo)
+		if err == nil {
+			list, _ := parseMountinfo(raw)
+			for _, m := range list {
+				if m.point == "/" && m.fstype == "overlay" {
+					if hasOption(m.super, "userxattr") {
+						return userOverlay
+					}
+					return trustedOverlay
+				}
+			}
 		}
-		if out == nil {
-			out = map[string]string{}
-		}
-		out[k] = v
 	}
-	return out
+	// Rootless Podman's storage belongs to the user; the runtimes that run as root can use trusted attributes.
+	if c.Runtime == "podman" {
+		if r, err := safefs.Open(s.Host(filepath.Dir(c.Rootfs.Upper)), safefs.Options{NoXDev: true, NoClone: true}); err == nil {
+			defer r.Close()
+			if r.Stat().UID != 0 {
+				return userOverlay
+			}
+		}
+	}
+	return trustedOverlay
 }

@@ -59,6 +59,7 @@ type walk struct {
 	p       *pipeline
 	o       Options
 	kind    string    // for coverage
+	notes   string    // prefix of overlayfs's attributes
 	sources []*source // highest first
 	merged  *safefs.Root
 	entries int64
@@ -187,7 +188,7 @@ func (w *walk) entry(path, name string, p *part) *ent {
 		}
 	}
 	if w.plain == nil && !p.src.whole {
-		e.marks = marksOf(st, e.xattrs)
+		e.marks = marksOf(st, e.xattrs, w.notes)
 	}
 	if e.err != "" {
 		w.missed(w.where(p, full), e.err, true)
