@@ -1,0 +1,160 @@
+// Package detect holds the rules: questions to the sealed evidence of one container, each with three answers. A rule hits,
+// or is clean, or is blind, because the facts that it needs were not collected. Rules see nothing but Facts, which
+// come from the package alone, so the same bytes give the same answers in the same order.
+package detect
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/sherd-forensics/sherd/verdict"
+)
+
+// Fact names one kind of evidence that a rule may need.
+type Fact string
+
+// The facts.
+const (
+	Processes    Fact = "processes"    // process/processes.jsonl
+	Environments Fact = "environments" // process/<pid>/environ
+	Memory       Fact = "memory"       // process/<pid>/memory.jsonl
+	Inventory    Fact = "inventory"    // filesystem/inventory.jsonl
+	Baseline     Fact = "baseline"     // the image's files in the inventory, without which nothing can be called drift
+	Mounts       Fact = "mounts"       // volumes/mounts.jsonl
+	Sockets      Fact = "sockets"      // network/sockets.jsonl
+	Config       Fact = "config"       // target/: what the image and the runtime were told
+)
+
+// Rule is one question to the evidence, as data that `sherd rules` can list, with the function that answers it.
+type Rule struct {
+	ID    string
+	Title string
+	// Severity is that of its gravest hit; a hit may be graded lower.
+	Severity  verdict.Severity
+	Technique string // MITRE ATT&CK id
+	Rationale string // why a hit means what it is said to mean
+	// FalseAlarms says what else looks like a hit, and how the rule tells it apart.
+	FalseAlarms string
+	Needs       []Fact
+	check       func(*Facts, *Answer)
+}
+
+// State is a rule's answer in one word.
+type State string
+
+// The three answers. A rule that hit may have been blind for a part; Answer.Blind says for which.
+const (
+	Hit   State = "hit"
+	Clean State = "clean"
+	Blind State = "blind"
+)
+
+// Finding is one hit with what an investigation links it by.
+type Finding struct {
+	verdict.Finding
+	PID     int    // as the collector's /proc numbers it, 0 if no process is concerned
+	Path    string // of the file concerned, raw bytes, "" if none
+	SHA256  string // of that file
+	When    int64  // nanoseconds UTC, 0 unknown: when it began
+	Foreign bool   // the process or file concerned is taken for the intruder's
+}
+
+// Blindness says what a rule could not look at.
+type Blindness struct {
+	What string
+	Why  string
+}
+
+// Answer is what one rule has to say.
+type Answer struct {
+	Rule  *Rule
+	Hits  []Finding
+	Blind []Blindness
+}
+
+// State is the answer in one word: a hit outweighs blindness.
+func (a *Answer) State() State {
+	switch {
+	case len(a.Hits) > 0:
+		return Hit
+	case len(a.Blind) > 0:
+		return Blind
+	}
+	return Clean
+}
+
+// Gravest is the severity of the gravest hit, Info when there is none.
+func (a *Answer) Gravest() verdict.Severity {
+	s := verdict.Info
+	for i := range a.Hits {
+		if a.Hits[i].Severity.Rank() > s.Rank() {
+			s = a.Hits[i].Severity
+		}
+	}
+	return s
+}
+
+func (a *Answer) hit(f Finding) {
+	f.Rule = a.Rule.ID
+	if f.Severity == "" {
+		f.Severity = a.Rule.Severity
+	}
+	if f.Technique == "" {
+		f.Technique = a.Rule.Technique
+	}
+	if f.Time == "" {
+		f.Time = Time(f.When)
+	}
+	a.Hits = append(a.Hits, f)
+}
+
+func (a *Answer) blind(what, why string) {
+	b := Blindness{what, why}
+	if !slices.Contains(a.Blind, b) {
+		a.Blind = append(a.Blind, b)
+	}
+}
+
+// Rules is the list of all rules, in the order in which their answers are given.
+func Rules() []Rule {
+	var all []Rule
+	all = append(all, processRules()...)
+	all = append(all, memoryRules()...)
+	all = append(all, networkRules()...)
+	all = append(all, fileRules()...)
+	all = append(all, environmentRules()...)
+	return all
+}
+
+// Run asks every rule. Answers stand in the rules' order, hits by severity, then time, then place.
+func Run(f *Facts) []Answer {
+	rules := Rules()
+	out := make([]Answer, len(rules))
+	for i := range rules {
+		out[i] = ask(&rules[i], f)
+	}
+	return out
+}
+
+func ask(r *Rule, f *Facts) Answer {
+	a := Answer{Rule: r}
+	for _, need := range r.Needs {
+		if why, missing := f.Missing[need]; missing {
+			a.blind(factNames[need], why)
+		}
+	}
+	if len(a.Blind) > 0 {
+		return a
+	}
+	r.check(f, &a)
+	slices.SortStableFunc(a.Hits, func(x, y Finding) int {
+		return cmp.Or(cmp.Compare(y.Severity.Rank(), x.Severity.Rank()), cmp.Compare(x.When, y.When),
+			cmp.Compare(x.PID, y.PID), cmp.Compare(x.Path, y.Path), cmp.Compare(x.Statement, y.Statement))
+	})
+	return a
+}
+
+var factNames = map[Fact]string{
+	Processes: "processes", Environments: "environments of processes", Memory: "memory maps", Inventory: "files of the container and its image",
+	Baseline: "files of the image", Mounts: "mounts", Sockets: "sockets", Config: "configuration of the image and the runtime",
+}
