@@ -150,9 +150,10 @@ func compare(rows []Row, points mountPoints) (Change, bool) {
 		return c, true
 	}
 	c.After, c.Before = root, image
-	c.Runtime = root.Layer == record.InitLayer || points.madeFor(root)
+	c.Runtime = root.Layer == record.InitLayer
 	if image == nil {
 		c.Kind = Added
+		c.Runtime = c.Runtime || points.madeFor(root)
 		if risen(nil, root) {
 			c.Also = append(c.Also, Setuid)
 		}
@@ -274,7 +275,7 @@ type mountPoints map[string]bool // true: the point itself; false: above one
 const maxPoints = 1 << 16
 
 func (m mountPoints) add(p string) {
-	if len(m) > maxPoints {
+	if len(m) > maxPoints || p == "/" {
 		return
 	}
 	m[p] = true

@@ -40,7 +40,7 @@ func events(r *Row) []event.Event {
 		return nil
 	}
 	base := event.Event{
-		Path: string(r.Path), SHA256: r.SHA256, Size: r.Size, Parser: Parser,
+		Path: record.Escape(string(r.Path)), SHA256: r.SHA256, Size: r.Size, Parser: Parser,
 		Artifact: r.Cite.Artifact, Offset: r.Cite.Offset, Length: r.Cite.Length, Attributes: attributes(r),
 	}
 	path := printable.Text(string(r.Path))
