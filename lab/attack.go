@@ -21,7 +21,7 @@ type Attack struct {
 	Image string // the victim that it works on
 	Root  bool   // works only where the victim runs as root
 	What  string // in one line
-	run   func(context.Context, *break_) error
+	run   func(context.Context, *intrusion) error
 }
 
 // Truth is what an attack really did, for a test to hold a verdict against.
@@ -57,8 +57,8 @@ type Truth struct {
 	PatchedAddress uint64 `json:"patched_address,omitempty"`
 }
 
-// break_ is one attack under way.
-type break_ struct {
+// intrusion is one attack under way.
+type intrusion struct {
 	lab   *Lab
 	c     *Container
 	c2    *C2
@@ -74,7 +74,7 @@ func (l *Lab) Attack(ctx context.Context, c *Container, name string, c2 *C2) (*T
 		if a.Image != c.Image {
 			return nil, fmt.Errorf("attack %s is for %s, and %s runs %s", name, a.Image, c.Name, c.Image)
 		}
-		b := &break_{lab: l, c: c, c2: c2, truth: &Truth{Attack: name, Began: time.Now().UTC()}}
+		b := &intrusion{lab: l, c: c, c2: c2, truth: &Truth{Attack: name, Began: time.Now().UTC()}}
 		ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
 		defer cancel()
 		if err := a.run(ctx, b); err != nil {
@@ -87,7 +87,7 @@ func (l *Lab) Attack(ctx context.Context, c *Container, name string, c2 *C2) (*T
 }
 
 // implant is the compiled program.
-func (b *break_) implant(ctx context.Context) ([]byte, error) {
+func (b *intrusion) implant(ctx context.Context) ([]byte, error) {
 	unlock, err := b.lab.lock(ctx)
 	if err != nil {
 		return nil, err
@@ -106,7 +106,7 @@ func digest(b []byte) string {
 }
 
 // request sends a malicious request and notes it.
-func (b *break_) request(ctx context.Context, method, path string, body []byte, want int) error {
+func (b *intrusion) request(ctx context.Context, method, path string, body []byte, want int) error {
 	r, err := http.NewRequestWithContext(ctx, method, b.c.URL+path, bytes.NewReader(body))
 	if err != nil {
 		return err
@@ -125,10 +125,12 @@ func (b *break_) request(ctx context.Context, method, path string, body []byte, 
 }
 
 // root reports whether the victim runs as root.
-func (b *break_) root() bool { return strings.HasPrefix(b.c.Spec.User, "0") || b.c.Spec.User == "root" }
+func (b *intrusion) root() bool {
+	return strings.HasPrefix(b.c.Spec.User, "0") || b.c.Spec.User == "root"
+}
 
 // upload puts a file anywhere through goweb's first flaw.
-func (b *break_) upload(ctx context.Context, path string, content []byte, mode string) error {
+func (b *intrusion) upload(ctx context.Context, path string, content []byte, mode string) error {
 	q := "/avatar?name=" + url.QueryEscape("../.."+path)
 	if mode != "" {
 		q += "&mode=" + mode
@@ -137,7 +139,7 @@ func (b *break_) upload(ctx context.Context, path string, content []byte, mode s
 }
 
 // plant uploads the implant as goweb's converter and has it run with the options.
-func (b *break_) plant(ctx context.Context, opts ...string) error {
+func (b *intrusion) plant(ctx context.Context, opts ...string) error {
 	bin, err := b.implant(ctx)
 	if err != nil {
 		return err
@@ -172,7 +174,7 @@ func has(list []string, s string) bool {
 }
 
 // called waits for the implant's call and notes what can be known of it.
-func (b *break_) called(ctx context.Context) error {
+func (b *intrusion) called(ctx context.Context) error {
 	s, err := b.c2.Wait(ctx)
 	if err != nil {
 		return err

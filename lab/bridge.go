@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -61,7 +60,7 @@ func (b bridge) up() error {
 }
 
 func (b bridge) down() error {
-	if _, err := net.InterfaceByName(b.name); err != nil {
+	if !exists("/sys/class/net/" + b.name) {
 		return nil
 	}
 	_, err := command(context.Background(), "ip", "link", "del", b.name)
@@ -117,7 +116,7 @@ func (n netns) remove() error {
 	if n.name == "" {
 		return nil
 	}
-	if _, err := os.Lstat(n.path()); err != nil {
+	if !exists(n.path()) {
 		return nil
 	}
 	_, err := command(context.Background(), "ip", "netns", "del", n.name)

@@ -35,7 +35,7 @@ func (l *Lab) Down(ctx context.Context, everything bool) error {
 	if err := l.installed(Runc); err == nil {
 		errs = errors.Join(errs, l.removeContainers(ctx))
 	}
-	for _, name := range []string{"c2", Docker, Containerd} {
+	for _, name := range []string{"c2", dockerName("vfs"), Docker, Containerd} {
 		if pid := l.daemonPID(name); pid != 0 {
 			if err := end(pid, 15*time.Second); err != nil {
 				errs = errors.Join(errs, err)
@@ -55,10 +55,13 @@ func (l *Lab) Down(ctx context.Context, everything bool) error {
 // removeContainers asks each runtime that answers to remove everything that it has.
 func (l *Lab) removeContainers(ctx context.Context) error {
 	var errs error
-	if answers(filepath.Join(l.run, "docker.sock")) {
-		ids, err := l.docker(ctx, "ps", "--all", "--quiet", "--no-trunc")
+	for _, storage := range []string{"", "vfs"} {
+		if !answers(filepath.Join(l.run, dockerName(storage)+".sock")) {
+			continue
+		}
+		ids, err := l.docker(ctx, storage, "ps", "--all", "--quiet", "--no-trunc")
 		if err == nil && ids != "" {
-			_, err = l.docker(ctx, append([]string{"rm", "--force", "--volumes"}, strings.Fields(ids)...)...)
+			_, err = l.docker(ctx, storage, append([]string{"rm", "--force", "--volumes"}, strings.Fields(ids)...)...)
 		}
 		errs = errors.Join(errs, err)
 	}

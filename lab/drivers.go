@@ -57,6 +57,11 @@ func (l *Lab) provide(ctx context.Context, s RunSpec) (image.Image, error) {
 		return image.Image{}, err
 	}
 	defer unlock()
+	if s.Runtime == Docker && s.Storage != "" {
+		if err := l.startDocker(ctx, s.Storage); err != nil {
+			return image.Image{}, err
+		}
+	}
 	img, err := l.build(ctx, s.Image)
 	if err != nil {
 		return img, err
@@ -122,17 +127,17 @@ type dockerDriver struct{ *Lab }
 
 // load lets Docker pull the image from a registry in this process, so that it knows the manifest's digest, as it
 // does of any pulled image.
-func (d dockerDriver) load(ctx context.Context, _ RunSpec, img image.Image) error {
+func (d dockerDriver) load(ctx context.Context, s RunSpec, img image.Image) error {
 	host, stop, err := serveRegistry(img)
 	if err != nil {
 		return err
 	}
 	defer stop()
 	pulled := host + "/lab/" + img.Name
-	if _, err := d.docker(ctx, "pull", "--quiet", pulled+"@"+img.Digest); err != nil {
+	if _, err := d.docker(ctx, s.Storage, "pull", "--quiet", pulled+"@"+img.Digest); err != nil {
 		return err
 	}
-	_, err = d.docker(ctx, "tag", pulled+"@"+img.Digest, img.Ref)
+	_, err = d.docker(ctx, s.Storage, "tag", pulled+"@"+img.Digest, img.Ref)
 	return err
 }
 
@@ -141,12 +146,12 @@ func (d dockerDriver) run(ctx context.Context, c *Container, img image.Image) er
 	if c.Spec.HostNetwork {
 		args = append(args, "--network", "host")
 	}
-	id, err := d.docker(ctx, append(append(args, img.Ref), c.Spec.Args...)...)
+	id, err := d.docker(ctx, c.Spec.Storage, append(append(args, img.Ref), c.Spec.Args...)...)
 	if err != nil {
 		return err
 	}
 	c.ID, c.Target = id, "docker://"+c.Name
-	out, err := d.docker(ctx, "inspect", "--format", "{{.State.Pid}} {{.LogPath}} {{.NetworkSettings.IPAddress}}", id)
+	out, err := d.docker(ctx, c.Spec.Storage, "inspect", "--format", "{{.State.Pid}} {{.LogPath}} {{.NetworkSettings.IPAddress}}", id)
 	if err != nil {
 		return err
 	}
@@ -161,31 +166,31 @@ func (d dockerDriver) run(ctx context.Context, c *Container, img image.Image) er
 	return nil
 }
 
-func (d dockerDriver) simple(ctx context.Context, args ...string) error {
-	_, err := d.docker(ctx, args...)
+func (d dockerDriver) simple(ctx context.Context, c *Container, args ...string) error {
+	_, err := d.docker(ctx, c.Spec.Storage, args...)
 	return err
 }
 func (d dockerDriver) stop(ctx context.Context, c *Container) error {
-	return d.simple(ctx, "stop", "--time", "2", c.Name)
+	return d.simple(ctx, c, "stop", "--time", "2", c.Name)
 }
 func (d dockerDriver) kill(ctx context.Context, c *Container) error {
-	return d.simple(ctx, "kill", c.Name)
+	return d.simple(ctx, c, "kill", c.Name)
 }
 func (d dockerDriver) pause(ctx context.Context, c *Container) error {
-	return d.simple(ctx, "pause", c.Name)
+	return d.simple(ctx, c, "pause", c.Name)
 }
 func (d dockerDriver) unpause(ctx context.Context, c *Container) error {
-	return d.simple(ctx, "unpause", c.Name)
+	return d.simple(ctx, c, "unpause", c.Name)
 }
 func (d dockerDriver) remove(ctx context.Context, c *Container) error {
-	err := d.simple(ctx, "rm", "--force", "--volumes", c.Name)
+	err := d.simple(ctx, c, "rm", "--force", "--volumes", c.Name)
 	if err != nil && strings.Contains(err.Error(), "No such container") {
 		return nil
 	}
 	return err
 }
 func (d dockerDriver) logs(ctx context.Context, c *Container) (string, error) {
-	return d.docker(ctx, "logs", c.Name)
+	return d.docker(ctx, c.Spec.Storage, "logs", c.Name)
 }
 
 type podmanDriver struct{ *Lab }

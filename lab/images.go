@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 
 	"github.com/sherd-forensics/sherd/lab/image"
 )
@@ -118,6 +119,9 @@ func source() (string, error) {
 	return "", fmt.Errorf("the lab's source is not here: run it inside the repository")
 }
 
+// compiled are the programs that this process has compiled already: their source is not looked at twice.
+var compiled sync.Map
+
 // program is the content of one of the lab's own commands.
 func (l *Lab) program(ctx context.Context, dir string) ([]byte, error) {
 	file, err := l.programFile(ctx, dir)
@@ -130,6 +134,10 @@ func (l *Lab) program(ctx context.Context, dir string) ([]byte, error) {
 // programFile compiles one of the lab's own commands, static and reproducible. Go's build cache makes the second
 // time quick.
 func (l *Lab) programFile(ctx context.Context, dir string) (string, error) {
+	out := filepath.Join(l.base, "bin", filepath.Base(dir))
+	if _, done := compiled.Load(out); done && exists(out) {
+		return out, nil
+	}
 	src, err := source()
 	if err != nil {
 		return "", err
@@ -141,7 +149,6 @@ func (l *Lab) programFile(ctx context.Context, dir string) (string, error) {
 			return "", err
 		}
 	}
-	out := filepath.Join(l.base, "bin", filepath.Base(dir))
 	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
 		return "", err
 	}
@@ -151,5 +158,6 @@ func (l *Lab) programFile(ctx context.Context, dir string) (string, error) {
 	if said, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("compiling lab/%s: %w: %s", dir, err, said)
 	}
+	compiled.Store(out, true)
 	return out, nil
 }

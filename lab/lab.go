@@ -66,6 +66,10 @@ func (l *Lab) Base() string { return l.base }
 // DockerHost is the lab's Docker socket as DOCKER_HOST wants it.
 func (l *Lab) DockerHost() string { return "unix://" + filepath.Join(l.run, "docker.sock") }
 
+// DockerHostVFS is the socket of a second dockerd, whose storage driver is vfs. It is started by the first
+// container that asks for it.
+func (l *Lab) DockerHostVFS() string { return "unix://" + filepath.Join(l.run, "docker-vfs.sock") }
+
 // DockerRoot is Docker's data root.
 func (l *Lab) DockerRoot() string { return filepath.Join(l.base, "docker") }
 
@@ -151,7 +155,7 @@ func (l *Lab) start(ctx context.Context, runtime string) error {
 		if err := l.startContainerd(ctx); err != nil {
 			return err
 		}
-		return l.startDocker(ctx)
+		return l.startDocker(ctx, "")
 	case Podman:
 		return l.preparePodman(ctx)
 	case Runc:

@@ -17,6 +17,7 @@ import (
 func everywhere(image string) map[string]lab.RunSpec {
 	return map[string]lab.RunSpec{
 		"docker":            {Image: image, Runtime: lab.Docker},
+		"docker vfs":        {Image: image, Runtime: lab.Docker, Storage: "vfs"},
 		"containerd":        {Image: image, Runtime: lab.Containerd},
 		"containerd native": {Image: image, Runtime: lab.Containerd, Snapshotter: "native"},
 		"podman":            {Image: image, Runtime: lab.Podman},
@@ -144,13 +145,13 @@ func TestLife(t *testing.T) {
 			if err := c.Pause(); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := quickly(c); err == nil {
+			if err := quickly(c); err == nil {
 				t.Error("a paused container answers")
 			}
 			if err := c.Unpause(); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := quickly(c); err != nil {
+			if err := quickly(c); err != nil {
 				t.Error(err)
 			}
 			if err := c.Stop(); err != nil {
@@ -174,11 +175,11 @@ func TestLife(t *testing.T) {
 }
 
 // quickly asks for the container's health and does not wait long.
-func quickly(c *lab.Container) (int, error) {
+func quickly(c *lab.Container) error {
 	client := http.Client{Timeout: 300 * time.Millisecond}
 	resp, err := client.Get(c.URL + "/healthz")
 	if err != nil {
-		return 0, err
+		return err
 	}
-	return resp.StatusCode, resp.Body.Close()
+	return resp.Body.Close()
 }

@@ -31,7 +31,7 @@ type RunSpec struct {
 	// HostNetwork shares the host's network namespace instead of having an address on the lab's bridge.
 	HostNetwork bool
 	Snapshotter string // containerd: "overlayfs" (default) or "native"
-	Storage     string // podman: "overlay" (default) or "vfs"
+	Storage     string // docker, podman: "" (overlay) or "vfs"
 }
 
 // Container is one that runs.

@@ -27,29 +27,46 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"
 
 // startDocker brings up dockerd on the lab's containerd and bridge. It is told to leave the machine's firewall
 // and forwarding alone: the bridge needs neither, and nothing is left behind.
-func (l *Lab) startDocker(ctx context.Context) error {
+func (l *Lab) startDocker(ctx context.Context, storage string) error {
+	name, driver := dockerName(storage), "overlay2"
+	if storage != "" {
+		driver = storage
+	}
 	// An empty configuration of its own: the machine's /etc/docker/daemon.json is not the lab's.
 	config := filepath.Join(l.run, "docker.json")
 	if err := os.WriteFile(config, []byte("{}"), 0o600); err != nil {
 		return err
 	}
+	// Two daemons on one bridge must not give out the same addresses.
+	half := "128/26"
+	if storage != "" {
+		half = "192/26"
+	}
 	argv := []string{"dockerd",
 		"--config-file", config,
-		"--data-root", l.DockerRoot(),
-		"--exec-root", filepath.Join(l.run, "docker"),
-		"--host", l.DockerHost(),
-		"--pidfile", filepath.Join(l.run, "dockerd-own.pid"),
+		"--data-root", filepath.Join(l.base, name),
+		"--exec-root", filepath.Join(l.run, name),
+		"--host", "unix://" + filepath.Join(l.run, name+".sock"),
+		"--pidfile", filepath.Join(l.run, name+"-own.pid"),
 		"--containerd", l.ContainerdAddress(),
 		"--exec-opt", "native.cgroupdriver=cgroupfs",
-		"--storage-driver", "overlay2",
+		"--storage-driver", driver,
 		"--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false", "--userland-proxy=false",
 	}
 	if l.bridge.works() {
-		argv = append(argv, "--bridge", l.bridge.name, "--fixed-cidr", l.bridge.prefix+"128/25")
+		argv = append(argv, "--bridge", l.bridge.name, "--fixed-cidr", l.bridge.prefix+half)
 	} else {
 		argv = append(argv, "--bridge", "none")
 	}
-	return l.daemon(ctx, Docker, filepath.Join(l.run, "docker.sock"), nil, argv...)
+	return l.daemon(ctx, name, filepath.Join(l.run, name+".sock"), nil, argv...)
+}
+
+// dockerName is what the daemon for a storage driver ("" is overlay2) and its directories are called.
+func dockerName(storage string) string {
+	if storage == "" {
+		return Docker
+	}
+	return Docker + "-" + storage
 }
 
 // preparePodman writes the configuration that Podman's calls use; there is no daemon to start.
@@ -100,8 +117,9 @@ func (l *Lab) podman(ctx context.Context, storage string, args ...string) (strin
 	return command(ctx, l.podmanArgs(storage, args...)...)
 }
 
-func (l *Lab) docker(ctx context.Context, args ...string) (string, error) {
-	return command(ctx, append([]string{"docker", "--host", l.DockerHost()}, args...)...)
+func (l *Lab) docker(ctx context.Context, storage string, args ...string) (string, error) {
+	socket := "unix://" + filepath.Join(l.run, dockerName(storage)+".sock")
+	return command(ctx, append([]string{"docker", "--host", socket}, args...)...)
 }
 
 func (l *Lab) ctr(ctx context.Context, args ...string) (string, error) {

@@ -33,7 +33,7 @@ func (l *Lab) Status(ctx context.Context) []string {
 	}
 	return []string{
 		line(Containerd, l.ContainerdAddress(), answers(l.ContainerdAddress()), func() (string, error) { return l.ctr(ctx, "container", "ls", "--quiet") }),
-		line(Docker, l.DockerHost(), answers(filepath.Join(l.run, "docker.sock")), func() (string, error) { return l.docker(ctx, "ps", "--all", "--quiet") }),
+		line(Docker, l.DockerHost(), answers(filepath.Join(l.run, "docker.sock")), func() (string, error) { return l.docker(ctx, "", "ps", "--all", "--quiet") }),
 		line(Podman, podmanRoot, exists(l.podmanConfig()), func() (string, error) { return l.podman(ctx, "", "ps", "--all", "--quiet") }),
 		line(Runc, l.RuncRoot(), exists(l.RuncRoot()), func() (string, error) { return l.runc(ctx, "list", "--quiet") }),
 	}

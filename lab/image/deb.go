@@ -51,12 +51,12 @@ func (p *Packages) versions(ctx context.Context, names []string) error {
 	found, err := madison(ctx, unknown)
 	if err != nil || len(found) < len(unknown) {
 		// A fresh machine's lists are empty or old.
-		p.Say("apt-get update")
-		if out, uerr := exec.CommandContext(ctx, "apt-get", "update", "-qq").CombinedOutput(); uerr != nil {
-			return fmt.Errorf("apt-get update: %w: %s", uerr, bytes.TrimSpace(out))
-		}
+		uerr := p.update(ctx)
 		if found, err = madison(ctx, unknown); err != nil {
-			return err
+			return errors.Join(uerr, err)
+		}
+		if len(found) < len(unknown) && uerr != nil {
+			return uerr
 		}
 	}
 	for _, n := range unknown {
@@ -70,6 +70,15 @@ func (p *Packages) versions(ctx context.Context, names []string) error {
 		return err
 	}
 	return os.WriteFile(file, append(b, '\n'), 0o644)
+}
+
+// update has apt fetch its lists. One bad source of several is an error of apt's, but need not matter here.
+func (p *Packages) update(ctx context.Context) error {
+	p.Say("apt-get update")
+	if out, err := exec.CommandContext(ctx, "apt-get", "update", "-qq").CombinedOutput(); err != nil {
+		return fmt.Errorf("apt-get update: %w: %s", err, bytes.TrimSpace(out))
+	}
+	return nil
 }
 
 // madison asks apt for the newest version of each package in Debian's own archives; other sources on the
@@ -98,22 +107,20 @@ func (p *Packages) fetch(ctx context.Context, names []string) ([]string, error) 
 	if err := p.versions(ctx, names); err != nil {
 		return nil, err
 	}
-	var missing []string
-	for _, n := range names {
-		if p.file(n) == "" {
-			missing = append(missing, n+"="+p.vers[n])
+	if err := p.download(ctx, names); err != nil {
+		// The archive has moved on since apt's lists were fetched: settle the versions anew, once.
+		if uerr := p.update(ctx); uerr != nil {
+			return nil, errors.Join(err, uerr)
 		}
-	}
-	if len(missing) > 0 {
-		began := time.Now()
-		cmd := exec.CommandContext(ctx, "apt-get", append([]string{"download", "-qq", "-o", "APT::Sandbox::User=root"}, missing...)...)
-		cmd.Dir = p.Dir
-		if out, err := cmd.CombinedOutput(); err != nil {
-			// The archive has moved on since the versions were settled: settle them anew next time.
-			err = fmt.Errorf("apt-get download %s: %w: %s", strings.Join(missing, " "), err, bytes.TrimSpace(out))
-			return nil, errors.Join(err, p.forget(names))
+		for _, n := range names {
+			delete(p.vers, n)
 		}
-		p.Say("fetched %d Debian packages in %.1f s", len(missing), time.Since(began).Seconds())
+		if err := p.versions(ctx, names); err != nil {
+			return nil, err
+		}
+		if err := p.download(ctx, names); err != nil {
+			return nil, err
+		}
 	}
 	var files []string
 	for _, n := range names {
@@ -126,15 +133,25 @@ func (p *Packages) fetch(ctx context.Context, names []string) ([]string, error) 
 	return files, nil
 }
 
-func (p *Packages) forget(names []string) error {
+// download fetches those of the packages that are not in the cache.
+func (p *Packages) download(ctx context.Context, names []string) error {
+	var missing []string
 	for _, n := range names {
-		delete(p.vers, n)
+		if p.file(n) == "" {
+			missing = append(missing, n+"="+p.vers[n])
+		}
 	}
-	b, err := json.Marshal(p.vers)
-	if err != nil {
-		return err
+	if len(missing) == 0 {
+		return nil
 	}
-	return os.WriteFile(filepath.Join(p.Dir, "versions.json"), b, 0o644)
+	began := time.Now()
+	cmd := exec.CommandContext(ctx, "apt-get", append([]string{"download", "-qq", "-o", "APT::Sandbox::User=root"}, missing...)...)
+	cmd.Dir = p.Dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("apt-get download %s: %w: %s", strings.Join(missing, " "), err, bytes.TrimSpace(out))
+	}
+	p.Say("fetched %d Debian packages in %.1f s", len(missing), time.Since(began).Seconds())
+	return nil
 }
 
 // file is the package's file in the cache, "" if it is not there. apt writes an epoch's colon as %3a.

@@ -92,7 +92,10 @@ func run(o options) error {
 				if err != nil {
 					return
 				}
-				go func() { io.Copy(io.Discard, c); c.Close() }()
+				go func() {
+					_, _ = io.Copy(io.Discard, c)
+					c.Close()
+				}()
 			}
 		}()
 	}

@@ -42,7 +42,7 @@ func main() {
 		go rotate()
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /{$}", home)
 	mux.HandleFunc("POST /avatar", upload)
 	mux.HandleFunc("GET /convert", convert)
@@ -65,7 +65,7 @@ func home(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	w.Header().Set("Content-Type", "text/html")
-	w.Write(page)
+	_, _ = w.Write(page) // the client went
 }
 
 // upload is the first flaw: the name is joined unchecked, and the file is made executable.
@@ -87,7 +87,7 @@ func upload(w http.ResponseWriter, r *http.Request) {
 			mode |= os.ModeSetuid
 		}
 	}
-	if err := os.WriteFile(path, body, mode&0o777); err == nil {
+	if err = os.WriteFile(path, body, mode&0o777); err == nil {
 		err = os.Chmod(path, mode)
 	}
 	if err != nil {
@@ -110,7 +110,7 @@ func convert(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, "conversion failed", http.StatusBadGateway)
 			return
 		}
-		go cmd.Wait()
+		go func() { _ = cmd.Wait() }()
 		w.WriteHeader(http.StatusAccepted)
 		return
 	}
