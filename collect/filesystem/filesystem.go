@@ -70,11 +70,11 @@ func Collect(ctx context.Context, s subject.Subject, ew *evidence.Writer, o Opti
 	p := newPipeline(ew)
 	status := [2]string{"complete", "complete"}
 	err := p.run(ctx, func(ctx context.Context) error {
-		w := &walk{ctx: ctx, p: p, o: o, kind: kindVolumes, maxOpen: maxOpen(), known: map[inode]*content{}, seen: map[inode]bool{}}
+		w := &walk{ctx: ctx, p: p, o: o, kind: kindVolumes, hostRoot: s.HostRoot, maxOpen: maxOpen(), known: map[inode]*content{}, seen: map[inode]bool{}}
 		if err := w.volumes(s, ew); err != nil {
 			return err
 		}
-		w.kind, w.entries = kindFiles, 0
+		w.kind, w.entries, w.limit = kindFiles, 0, o.maxEntries()
 		w.upper = &budget{left: o.maxUpper(), maxFile: o.maxFile()}
 		some, err := w.rootfs(s)
 		if errors.Is(err, errEntries) {
@@ -87,7 +87,7 @@ func Collect(ctx context.Context, s subject.Subject, ew *evidence.Writer, o Opti
 		return err
 	})
 	for i, kind := range []string{kindFiles, kindVolumes} {
-		if p.missed[i].Load() && status[i] == "complete" {
+		if (p.missed[i].Load() || err != nil) && status[i] == "complete" {
 			status[i] = "partial"
 		}
 		ew.Status(kind, status[i])
@@ -95,13 +95,13 @@ func Collect(ctx context.Context, s subject.Subject, ew *evidence.Writer, o Opti
 	return err
 }
 
-// maxOpen leaves half of the process's descriptors to others.
+// maxOpen is how many directories may be open: a quarter of the process's descriptors, files and other collectors need the rest.
 func maxOpen() int {
 	var l unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil || l.Cur < 512 {
 		return 128
 	}
-	return int(min(l.Cur/2, 1<<16))
+	return int(min(l.Cur/4, 1<<16))
 }
 
 // rootfs takes the root by what is known of its making. It reports whether anything could be read.
@@ -119,7 +119,7 @@ func (w *walk) rootfs(s subject.Subject) (bool, error) {
 		if l.Init {
 			n = record.InitLayer
 		}
-		w.source(s.Host(l.Dir), n, l.Whole, l.DiffID)
+		w.source(l.Dir, n, l.Whole, l.DiffID)
 	}
 	lowers := w.sources
 	w.sources = nil
@@ -128,7 +128,7 @@ func (w *walk) rootfs(s subject.Subject) (bool, error) {
 	if top == "" && len(lowers) > 0 && lowers[0].whole {
 		top, whole = r.Merged, true
 	}
-	if top == "" || !w.source(s.Host(top), record.WritableLayer, whole, "") {
+	if top == "" || !w.source(top, record.WritableLayer, whole, "") {
 		for _, l := range lowers {
 			l.root.Close()
 		}
@@ -159,7 +159,7 @@ func imageIndex(s subject.Subject, i int) int {
 
 // source opens one layer and adds it.
 func (w *walk) source(dir string, layer int, whole bool, digest string) bool {
-	root, err := safefs.Open(dir, safefs.Options{NoXDev: true, Timeout: w.o.Timeout})
+	root, err := w.openHost(dir)
 	if err != nil {
 		what := fmt.Sprintf("image layer %d", layer)
 		switch layer {
@@ -177,6 +177,15 @@ func (w *walk) source(dir string, layer int, whole bool, digest string) bool {
 	}
 	w.sources = append(w.sources, &source{layer: layer, whole: whole, root: root, host: dir, digest: digest})
 	return true
+}
+
+// openHost opens a directory of the machine, wherever its root is seen.
+func (w *walk) openHost(dir string) (*safefs.Root, error) {
+	o := safefs.Options{NoXDev: true, Timeout: w.o.Timeout}
+	if w.hostRoot == "" {
+		return safefs.Open(dir, o)
+	}
+	return safefs.OpenBelow(w.hostRoot, dir, o)
 }
 
 // openMerged opens the container's own view for comparison.
@@ -260,8 +269,8 @@ func (w *walk) fallback(s subject.Subject) (bool, error) {
 		origin = fmt.Sprintf("%s/%d/root", s.Proc, c.PID)
 		root, err = safefs.OpenIn(s.Proc, c.PID, "", o)
 	case c.Rootfs.Merged != "":
-		origin = s.Host(c.Rootfs.Merged)
-		root, err = safefs.Open(origin, o)
+		origin = c.Rootfs.Merged
+		root, err = w.openHost(origin)
 	default:
 		err = errors.New("the runtime names no directory for it, and no process shows it")
 	}

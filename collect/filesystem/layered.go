@@ -167,7 +167,7 @@ func (w *walk) emit(path string, ents []*ent, img, root *ent, imgDirs, rootDirs 
 		add(record.TreeImage, img, hash(img, false))
 	}
 	if err == nil {
-		err = w.lower(it, path, ents, img, root, imgDirs, rootDirs, hash)
+		w.lower(it, path, ents, img, root, imgDirs, rootDirs, hash)
 	}
 	if err != nil {
 		w.p.drop(it)
@@ -180,7 +180,7 @@ func (w *walk) emit(path string, ents []*ent, img, root *ent, imgDirs, rootDirs 
 }
 
 // lower adds the versions that neither view shows.
-func (w *walk) lower(it *item, path string, ents []*ent, img, root *ent, imgDirs, rootDirs []*ent, hash func(*ent, bool) *content) error {
+func (w *walk) lower(it *item, path string, ents []*ent, img, root *ent, imgDirs, rootDirs []*ent, hash func(*ent, bool) *content) {
 	var above *ent
 	for _, e := range ents {
 		was := above
@@ -202,7 +202,6 @@ func (w *walk) lower(it *item, path string, ents []*ent, img, root *ent, imgDirs
 		it.rows = append(it.rows, r)
 		it.sums = append(it.sums, c)
 	}
-	return nil
 }
 
 // origin is the lowest layer from which on the complete copies show the same file as e.

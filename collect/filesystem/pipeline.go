@@ -90,10 +90,11 @@ func (p *pipeline) run(ctx context.Context, walk func(context.Context) error) er
 	for it := range p.queue {
 		p.drop(it)
 	}
-	if err != nil {
-		return err
+	// Also when the capture was stopped: what was found until then is sealed.
+	if cerr := p.lines.Close(); err == nil {
+		err = cerr
 	}
-	return p.lines.Close()
+	return err
 }
 
 func (p *pipeline) work(j job, buf []byte) {

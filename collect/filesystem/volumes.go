@@ -15,6 +15,12 @@ import (
 // maxMountinfo bounds /proc/PID/mountinfo.
 const maxMountinfo = 16 << 20
 
+// A directory of the host may be the host's whole root: of each at most maxHostEntries are listed, and of all at most maxHostBytes taken.
+const (
+	maxHostEntries = 100_000
+	maxHostBytes   = 512 << 20
+)
+
 // volumes takes the mounts of the container, all but its root.
 func (w *walk) volumes(s subject.Subject, ew *evidence.Writer) error {
 	c := s.Container
@@ -42,20 +48,28 @@ func (w *walk) volumes(s subject.Subject, ew *evidence.Writer) error {
 	}
 	lines := ew.Lines("volumes/mounts.jsonl", fmt.Sprintf("%s/%d/mountinfo", s.Proc, pid))
 	w.upper = &budget{left: w.o.maxVolumes(), maxFile: w.o.maxFile()}
+	all := w.upper
+	host := &budget{left: min(maxHostBytes, w.o.maxVolumes()), maxFile: w.o.maxFile()}
 	taken := map[string]bool{}
+	var err error
 	for _, m := range list {
-		if err := w.ctx.Err(); err != nil {
-			return err
-		}
 		rec := m.record()
-		if err := w.mount(s, m, &rec, live, taken); err != nil {
-			return err
+		w.upper, w.limit = all, w.o.maxEntries()
+		if rec.Kind == mountHost {
+			w.upper, w.limit = host, min(w.limit, w.entries+maxHostEntries)
 		}
-		if err := lines.Write(&rec); err != nil {
-			return err
+		if err = w.mount(s, m, &rec, live, taken); err != nil {
+			break
+		}
+		if err = lines.Write(&rec); err != nil {
+			break
 		}
 	}
-	return lines.Close()
+	// Also when the capture was stopped: what was found until then is sealed.
+	if cerr := lines.Close(); err == nil {
+		err = cerr
+	}
+	return err
 }
 
 // same reports whether pid still is the process that the capture began with.
@@ -154,8 +168,8 @@ func (w *walk) openMount(s subject.Subject, m mountPoint, live bool) (*safefs.Ro
 	case m.hostSource == "":
 		return nil, "", errors.New("the container does not run, and the runtime names no directory of the host for it")
 	}
-	r, err := safefs.Open(s.Host(m.hostSource), o)
-	return r, s.Host(m.hostSource), err
+	r, err := w.openHost(m.hostSource)
+	return r, m.hostSource, err
 }
 
 // tree says what is taken of a mount:

@@ -55,20 +55,23 @@ type ent struct {
 // walk goes through all parts of the root in lockstep, so that every version of a path is in hand at the same time and
 // memory does not grow with the number of files.
 type walk struct {
-	ctx     context.Context
-	p       *pipeline
-	o       Options
-	kind    string    // for coverage
-	notes   string    // prefix of overlayfs's attributes
-	sources []*source // highest first
-	merged  *safefs.Root
-	entries int64
-	open    int
-	maxOpen int
-	upper   *budget
-	known   map[inode]*content
-	seen    map[inode]bool
-	plain   *plainTree // set while a single tree without layers is walked
+	ctx  context.Context
+	p    *pipeline
+	o    Options
+	kind string // for coverage
+	// hostRoot is where the machine's root is seen, "" on the machine itself.
+	hostRoot string
+	notes    string    // prefix of overlayfs's attributes
+	sources  []*source // highest first
+	merged   *safefs.Root
+	entries  int64
+	limit    int64 // of entries
+	open     int
+	maxOpen  int
+	upper    *budget
+	known    map[inode]*content
+	seen     map[inode]bool
+	plain    *plainTree // set while a single tree without layers is walked
 }
 
 type inode struct {
@@ -126,7 +129,7 @@ func (w *walk) dir(path string, depth int, parts []*part) error {
 		if err := w.ctx.Err(); err != nil {
 			return err
 		}
-		if w.entries++; w.entries > w.o.maxEntries() {
+		if w.entries++; w.entries > w.limit {
 			return errEntries
 		}
 		ents := make([]*ent, 0, len(present))

@@ -89,6 +89,28 @@ func Open(path string, o Options) (*Root, error) {
 	return newRoot(h, g, ns, o)
 }
 
+// OpenBelow opens the directory at rel below base, where another machine's root is seen: symbolic links are followed as
+// on that machine, so that an absolute one leads into base again.
+func OpenBelow(base, rel string, o Options) (*Root, error) {
+	g := newGuard(o.Timeout)
+	top, err := openAny(g, func() (int, error) { return unix.Open(base, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0) })
+	if err != nil {
+		return nil, fmt.Errorf("opening %q: %w", base, err)
+	}
+	defer top.close()
+	rel = strings.TrimLeft(rel, "/")
+	if rel == "" {
+		rel = "."
+	}
+	h, err := openAny(g, func() (int, error) {
+		return openat2(top.fd, rel, unix.O_PATH, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("opening %q below %q: %w", rel, base, err)
+	}
+	return newRoot(h, g, "", o)
+}
+
 // OpenIn opens the object at rel inside the root of a process: proc is where its /proc is seen. No symbolic link on
 // the way is followed; rel "" or "/" is the root itself.
 func OpenIn(proc string, pid int, rel string, o Options) (*Root, error) {
@@ -149,9 +171,8 @@ func newRoot(h *handle, g *guard, ns string, o Options) (*Root, error) {
 		r.flags |= unix.RESOLVE_NO_XDEV
 	}
 	type facts struct {
-		fs    unix.Statfs_t
-		stat  Stat
-		flags int64
+		fs   unix.Statfs_t
+		stat Stat
 	}
 	f, err := run(g, r.h, func(fd int) (facts, error) {
 		var f facts
@@ -240,7 +261,7 @@ func (r *Root) lookup(rel string, flags int, follow bool) (*handle, error) {
 	case err == nil:
 		return h, nil
 	case !r.quiet && (errors.Is(err, unix.ELOOP) || flags&unix.O_NOATIME != 0 && errors.Is(err, unix.EPERM)):
-		err = fmt.Errorf("%w (%v)", ErrAccessTime, err)
+		err = fmt.Errorf("%w (%w)", ErrAccessTime, err)
 	}
 	return nil, &PathError{Op: "open", Path: rel, Err: err}
 }

@@ -386,6 +386,28 @@ func TestOneFileMount(t *testing.T) {
 	}
 }
 
+// TestOpenBelow: an absolute link on a machine's root that is seen elsewhere leads into that root.
+func TestOpenBelow(t *testing.T) {
+	base := t.TempDir()
+	if err := os.MkdirAll(base+"/mnt/big/docker", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(base+"/mnt/big/docker/x", []byte("here"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/mnt/big", base+"/lib"); err != nil {
+		t.Fatal(err)
+	}
+	r, err := OpenBelow(base, "/lib/docker", Options{NoXDev: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if b, err := r.ReadFile("x", 10); err != nil || string(b) != "here" {
+		t.Errorf("read %q, %v", b, err)
+	}
+}
+
 // TestHung waits for an operation that does not end until it is let go.
 func TestHung(t *testing.T) {
 	g := newGuard(20 * time.Millisecond)
