@@ -1,0 +1,249 @@
+package investigate
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sherd-forensics/sherd/detect"
+	"github.com/sherd-forensics/sherd/evidence/record"
+	"github.com/sherd-forensics/sherd/internal/printable"
+	"github.com/sherd-forensics/sherd/verdict"
+)
+
+func clip(s string, n int) string { return printable.Clip(s, n) }
+
+// arrival is a foreign thing's first appearance.
+type arrival struct {
+	time    int64
+	path    string // raw, the file that came; "" for a process without one
+	process *detect.Process
+	entity  string
+	words   string // "/x was created"
+	tech    string
+	cites   []verdict.Citation
+}
+
+// arrivals are the first appearances of what is foreign, by time: births of files and starts of processes.
+func (w *work) arrivals() []arrival {
+	var out []arrival
+	seen := map[string]bool{}
+	file := func(a arrival) {
+		if a.time != 0 && !seen[a.path] {
+			seen[a.path] = true
+			out = append(out, a)
+		}
+	}
+	for i := range w.findings {
+		f := &w.findings[i]
+		if !f.Foreign || !weighs(f) || f.When == 0 || f.Path == "" || !strings.HasPrefix(f.Rule, "file-") {
+			continue
+		}
+		verb := " was created"
+		if f.Rule == "file-program-replaced" || f.Rule == "file-configuration-changed" && !strings.Contains(f.Statement, " was added") {
+			verb = " was changed"
+		}
+		file(arrival{time: f.When, path: f.Path, entity: verdict.EntityFile + ":" + escaped(f.Path), words: clip(f.Path, 120) + verb, tech: f.Technique, cites: f.Citations})
+	}
+	for _, p := range w.foreign() {
+		if p.Exe.Btime != 0 && p.Exe.Origin != record.ExeMemfd && p.Exe.Origin != record.ExeImage {
+			path := string(p.Exe.Path)
+			file(arrival{time: p.Exe.Btime, path: path, entity: verdict.EntityFile + ":" + escaped(path), words: clip(path, 120) + " was created", cites: []verdict.Citation{p.Cite}})
+		}
+		if p.StartTime != 0 && (w.f.Init() == nil || p.PID != w.f.Init().PID) {
+			out = append(out, arrival{time: p.StartTime, process: p, entity: w.processEntity(p).ID(), words: detect.Describe(p) + " was started", cites: []verdict.Citation{p.Cite}})
+		}
+	}
+	slices.SortStableFunc(out, func(a, b arrival) int { return cmp.Compare(a.time, b.time) })
+	return out
+}
+
+// rootCause says how they got in, as far as the evidence goes: a logged request that names the file that then appeared, or
+// that is the only one at that moment. Anything less is told as a gap with the candidates.
+func (w *work) rootCause() *verdict.RootCause {
+	if !w.bad() {
+		return nil
+	}
+	all := w.arrivals()
+	const what = "how they got in"
+	if len(all) == 0 {
+		w.gap(what, "nothing foreign has a time that could be linked to a request", "no root cause is named")
+		return nil
+	}
+	for i := range all {
+		a := &all[i]
+		if a.path == "" {
+			continue
+		}
+		for _, r := range w.around(a.time, windowBefore, windowAfter) {
+			if r.names(a.path) {
+				return w.cause(a, r, all, 0.9)
+			}
+		}
+	}
+	first := &all[0]
+	cands := w.around(first.time, near, near)
+	if len(cands) == 1 {
+		return w.cause(first, cands[0], all, 0.6)
+	}
+	switch {
+	case !w.logs.any:
+		w.gap(what, "no logs of the container were collected, and "+first.words+" at "+detect.Time(first.time), "no root cause is named")
+	case len(cands) == 0:
+		w.gap(what, "no request was logged near "+detect.Time(first.time)+", when "+first.words, "no root cause is named; the way in may be one that the application does not log")
+	default:
+		list := ""
+		for i, r := range cands[:min(len(cands), 4)] {
+			if i > 0 {
+				list += "; "
+			}
+			list += r.words() + ", logged " + detect.Time(r.Time)
+		}
+		w.gap(what, fmt.Sprintf("%d requests were logged within 2 s of the moment when %s: %s", len(cands), first.words, list), "no single root cause is named")
+	}
+	return nil
+}
+
+func (w *work) cause(a *arrival, r *request, all []arrival, confidence float64) *verdict.RootCause {
+	c := &verdict.RootCause{Technique: "T1190", Confidence: confidence, Time: detect.Time(min(r.Time, a.time))}
+	c.Statement = r.words() + ", " + relation(r.Time, a.time) + a.words
+	if a.path != "" && r.names(a.path) {
+		c.Statement += ", which the request names"
+		if r.traversal() {
+			c.Statement += " by a path that climbs out of its folder"
+		}
+	} else {
+		c.Statement += "; no other request was logged within 2 s of that"
+	}
+	c.Citations = append([]verdict.Citation{r.Cite}, a.cites...)
+	c.Entities = append(c.Entities, a.entity)
+	if r.Client != "" {
+		c.Entities = append([]string{verdict.EntityAddress + ":" + r.Client}, c.Entities...)
+	}
+	w.entered(c, r)
+	// What started the first foreign process.
+	for i := range all {
+		s := &all[i]
+		if s.process == nil || s.time < a.time-windowAfter {
+			continue
+		}
+		if s != a {
+			c.Statement += w.startWords(s, a, r, c)
+			c.Entities = append(c.Entities, s.entity)
+			c.Citations = append(c.Citations, s.cites...)
+		}
+		break
+	}
+	c.Citations = unique(c.Citations)
+	c.Entities = uniqueStrings(c.Entities)
+	return c
+}
+
+// entered names the process that served the request: the image's own one that listens.
+func (w *work) entered(c *verdict.RootCause, r *request) {
+	if p := w.server(); p != nil {
+		c.Entities = append(c.Entities, w.processEntity(p).ID())
+		c.Citations = append(c.Citations, p.Cite)
+	} else {
+		// The line proves a request, not that this container's port is open to others.
+		c.Confidence = min(c.Confidence, 0.8)
+	}
+	_ = r
+}
+
+// server is the image's own process that listens for others, if there is exactly one.
+func (w *work) server() *detect.Process {
+	var found *detect.Process
+	for i := range w.f.Sockets {
+		s := &w.f.Sockets[i]
+		if !detect.Listening(s) {
+			continue
+		}
+		for _, p := range w.f.Owners(s) {
+			if p.Exe.Origin != record.ExeImage || found == p {
+				continue
+			}
+			if found != nil {
+				return nil
+			}
+			found = p
+		}
+	}
+	return found
+}
+
+func (w *work) startWords(s, a *arrival, r *request, c *verdict.RootCause) string {
+	by := ""
+	if parent := w.f.Process(s.process.PPID); parent != nil && !w.f.Foreign(parent) {
+		by = " by " + clip(detect.ExeName(parent), 80)
+		c.Citations = append(c.Citations, parent.Cite)
+	}
+	out := fmt.Sprintf("; %s ran as %s, started%s %s later", clip(detect.ExeName(s.process), 80), detect.Describe(s.process), by, span(s.time-a.time))
+	for _, q := range w.around(s.time, near, near) {
+		if q != r {
+			out += ", as " + q.words() + " was logged"
+			c.Citations = append(c.Citations, q.Cite)
+			break
+		}
+	}
+	return out
+}
+
+// relation says how a logged request lies to what it may have caused.
+func relation(logged, happened int64) string {
+	switch d := logged - happened; {
+	case abs(d) < int64(time.Millisecond):
+		return "logged as "
+	case d < 0:
+		return "logged " + span(-d) + " before "
+	default:
+		return "logged " + span(d) + " after "
+	}
+}
+
+// span writes a length of time with the precision that matters.
+func span(ns int64) string {
+	d := time.Duration(abs(ns))
+	switch {
+	case d < time.Millisecond:
+		return "less than 1 ms"
+	case d < time.Second:
+		return fmt.Sprintf("%d ms", d.Milliseconds())
+	case d < time.Minute:
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	case d < time.Hour:
+		return fmt.Sprintf("%d min", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
+	}
+	return fmt.Sprintf("%d days", int(d.Hours()/24))
+}
+
+func unique(c []verdict.Citation) []verdict.Citation {
+	var out []verdict.Citation
+	for _, x := range c {
+		if !slices.Contains(out, x) {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+func uniqueStrings(s []string) []string {
+	var out []string
+	for _, x := range s {
+		if !slices.Contains(out, x) {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+func (w *work) gap(what, why, consequence string) {
+	g := verdict.Gap{What: what, Why: why, Consequence: consequence}
+	if !slices.Contains(w.gaps, g) {
+		w.gaps = append(w.gaps, g)
+	}
+}

@@ -1,0 +1,103 @@
+package investigate
+
+import (
+	"math"
+
+	"github.com/sherd-forensics/sherd/detect"
+	"github.com/sherd-forensics/sherd/verdict"
+)
+
+// How findings become one word and one number.
+//
+// The word: one critical finding, or high ones by two different rules, make compromised; one high or one medium
+// makes suspicious; low and information never weigh. With none of these it is clean, if every rule that can weigh
+// had its facts, and inconclusive if not: what was not looked at can't be called clean.
+//
+// The number says how strongly the evidence supports the word. For compromised and suspicious it is the chance that not all
+// findings that weigh are false alarms, with a weight for each rule that hit by the gravest of its findings:
+const (
+	weightCritical = 0.90
+	weightHigh     = 0.60
+	weightMedium   = 0.30
+)
+
+// For clean it is maxClean: an intruder who came and went without a trace can't be excluded. For inconclusive it is the share
+// of the rules that could be asked, halved. All of them shrink by up to blindShare with the share of rules that were blind, and
+// no verdict is certain.
+const (
+	maxClean   = 0.95
+	maxAny     = 0.99
+	blindShare = 0.15
+)
+
+func (w *work) judge() {
+	highs, criticals, mediums := 0, 0, 0
+	doubt := 1.0
+	asked, sighted := 0.0, 0.0
+	for i := range w.answers {
+		a := &w.answers[i]
+		if a.Rule.Severity.Rank() >= verdict.Medium.Rank() {
+			asked++
+			if len(a.Blind) == 0 {
+				sighted++
+			}
+		}
+		switch a.Gravest() {
+		case verdict.Critical:
+			criticals++
+			doubt *= 1 - weightCritical
+		case verdict.High:
+			highs++
+			doubt *= 1 - weightHigh
+		case verdict.Medium:
+			mediums++
+			doubt *= 1 - weightMedium
+		case verdict.Low, verdict.Info:
+		}
+	}
+	share := sighted / asked
+	v := &w.r.Verdict
+	switch {
+	case criticals > 0 || highs > 1:
+		v.Verdict, v.Confidence = verdict.Compromised, 1-doubt
+	case highs+mediums > 0:
+		v.Verdict, v.Confidence = verdict.Suspicious, 1-doubt
+	case share < 1 || w.p.Truncated() || len(w.essentialGaps()) > 0:
+		v.Verdict, v.Confidence = verdict.Inconclusive, share/2
+	default:
+		v.Verdict, v.Confidence = verdict.Clean, maxClean
+	}
+	v.Confidence *= 1 - blindShare*(1-share)
+	v.Confidence = math.Round(100*min(v.Confidence, maxAny)) / 100
+}
+
+// essential are the kinds of evidence without which nothing is called clean.
+var essential = []string{"process", "memory", "network", "filesystem"}
+
+func (w *work) essentialGaps() []string {
+	var out []string
+	for _, kind := range essential {
+		switch w.f.Coverage.Collected[kind] {
+		case "complete", "partial":
+		default:
+			out = append(out, kind)
+		}
+	}
+	return out
+}
+
+// bad reports whether the verdict claims an intrusion.
+func (w *work) bad() bool {
+	return w.r.Verdict.Verdict == verdict.Compromised || w.r.Verdict.Verdict == verdict.Suspicious
+}
+
+// foreign are the processes that run what the image does not hold, and those that a grave finding takes for the intruder's.
+func (w *work) foreign() []*detect.Process {
+	var out []*detect.Process
+	for i := range w.f.Processes {
+		if p := &w.f.Processes[i]; w.f.Foreign(p) || w.victim(p.PID) {
+			out = append(out, p)
+		}
+	}
+	return out
+}

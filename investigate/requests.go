@@ -1,0 +1,287 @@
+package investigate
+
+import (
+	"context"
+	"encoding/json"
+	"net/netip"
+	"net/url"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sherd-forensics/sherd/evidence/record"
+	"github.com/sherd-forensics/sherd/verdict"
+)
+
+// request is a request of a client as the application logged it. Time is when the runtime received the line, which the
+// container can't forge; what the line says is the application's word, and whoever controls the application can write any.
+type request struct {
+	Time   int64
+	Method string
+	Path   string // as logged, raw
+	Client string // address without port, "" if the line has none
+	Status int
+	Cite   verdict.Citation
+}
+
+func (r *request) words() string {
+	s := r.Method + " " + clip(r.Path, 120)
+	if r.Client != "" {
+		s += " from " + r.Client
+	}
+	return s
+}
+
+// The window around an event in which a logged request can have to do with it: requests are mostly logged when they
+// are done, so just after what they did, but a job may start later.
+const (
+	windowBefore = int64(10 * time.Second)
+	windowAfter  = int64(5 * time.Second)
+	// near is the window in which a single request is taken for the cause even if it does not name the file.
+	near = int64(2 * time.Second)
+	// perAnchor bounds the requests kept around one event.
+	perAnchor = 64
+)
+
+type logSummary struct {
+	lines  int
+	any    bool // there are logs at all
+	first  int64
+	broken int
+}
+
+// anchors are the times around which requests matter.
+func (w *work) anchors() []int64 {
+	var out []int64
+	add := func(t int64) {
+		if t != 0 {
+			out = append(out, t)
+		}
+	}
+	for i := range w.findings {
+		f := &w.findings[i]
+		if !weighs(f) {
+			continue
+		}
+		add(f.When)
+	}
+	for _, p := range w.foreign() {
+		add(p.StartTime)
+		add(p.Exe.Btime)
+	}
+	slices.Sort(out)
+	out = slices.Compact(out)
+	return out[:min(len(out), 1000)]
+}
+
+func (w *work) readLogs(ctx context.Context) error {
+	anchors := w.anchors()
+	kept := make([]int, len(anchors))
+	for l, err := range logLines(w.p) {
+		if w.logs.lines&0xfff == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			w.logs.broken++
+			continue
+		}
+		w.logs.any = true
+		w.logs.lines++
+		if w.logs.first == 0 || l.Time < w.logs.first {
+			w.logs.first = l.Time
+		}
+		i, _ := slices.BinarySearch(anchors, l.Time-windowAfter)
+		if i == len(anchors) || anchors[i] > l.Time+windowBefore || kept[i] >= perAnchor {
+			continue
+		}
+		if r, ok := parseRequest(l.Text); ok {
+			r.Time, r.Cite = l.Time, l.Cite
+			w.requests = append(w.requests, r)
+			kept[i]++
+		}
+	}
+	slices.SortStableFunc(w.requests, func(a, b request) int {
+		switch {
+		case a.Time < b.Time:
+			return -1
+		case a.Time > b.Time:
+			return 1
+		}
+		return strings.Compare(a.Path, b.Path)
+	})
+	return nil
+}
+
+var requestLine = regexp.MustCompile(`\b(GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS)\s+(/[^\s"]*|https?://[^\s"]+)`)
+var statusCode = regexp.MustCompile(`"\s+([1-5][0-9]{2})\b`)
+var methods = []string{"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"}
+
+// parseRequest reads a line as access logs are commonly written: JSON with a method and a path, the common log format, and
+// whatever else has METHOD /path in it.
+func parseRequest(text string) (request, bool) {
+	const limit = 64 << 10
+	text = strings.TrimSpace(text[:min(len(text), limit)])
+	if strings.HasPrefix(text, "{") {
+		if r, ok := jsonRequest(text); ok {
+			return r, true
+		}
+	}
+	m := requestLine.FindStringSubmatchIndex(text)
+	if m == nil {
+		return request{}, false
+	}
+	r := request{Method: text[m[2]:m[3]], Path: text[m[4]:m[5]], Client: address(text)}
+	if s := statusCode.FindStringSubmatch(text[m[5]:]); s != nil {
+		r.Status, _ = strconv.Atoi(s[1]) // three digits
+	}
+	return r, true
+}
+
+func jsonRequest(text string) (request, bool) {
+	var m map[string]any
+	if json.Unmarshal([]byte(text), &m) != nil {
+		return request{}, false
+	}
+	// Some loggers put the request into an object of its own.
+	for _, k := range []string{"req", "request", "http", "httpRequest", "http_request"} {
+		if in, ok := m[k].(map[string]any); ok {
+			for ik, v := range in {
+				if _, taken := m[ik]; !taken {
+					m[ik] = v
+				}
+			}
+		}
+	}
+	str := func(keys ...string) string {
+		for _, k := range keys {
+			if s, ok := m[k].(string); ok && s != "" {
+				return s
+			}
+		}
+		return ""
+	}
+	r := request{
+		Method: strings.ToUpper(str("method", "request_method", "http_method", "requestMethod", "verb")),
+		Path:   str("path", "uri", "url", "request_uri", "requestUrl", "target", "originalUrl"),
+	}
+	if !slices.Contains(methods, r.Method) || r.Path == "" {
+		return request{}, false
+	}
+	r.Client = address(str("remote", "remote_addr", "remoteAddr", "remote_ip", "remoteIp", "client", "client_ip", "clientIp", "ip", "peer", "remoteAddress", "x_forwarded_for"))
+	for _, k := range []string{"status", "status_code", "statusCode", "code"} {
+		if n, ok := m[k].(float64); ok && n >= 100 && n < 600 {
+			r.Status = int(n)
+			break
+		}
+	}
+	return r, true
+}
+
+// address is the first IP address among the words of s, without its port.
+func address(s string) string {
+	for _, word := range strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(" \t\",;=()<>", r) }) {
+		if a, err := netip.ParseAddr(strings.Trim(word, "[]")); err == nil {
+			return a.Unmap().WithZone("").String()
+		}
+		if a, err := netip.ParseAddrPort(word); err == nil {
+			return a.Addr().Unmap().WithZone("").String()
+		}
+	}
+	return ""
+}
+
+var probe = regexp.MustCompile(`(?i)^/+(-/)?(health|healthz|healthcheck|livez?|liveness|readyz?|readiness|metrics|ping|status|favicon[.]ico|startupz?)(/|[?]|$)`)
+
+// names reports whether a request, decoded as often as a careless application might, names a file.
+func (r *request) names(file string) bool {
+	base := path.Base(file)
+	if len(base) < 2 || base == "/" || base == "." {
+		return false
+	}
+	s := r.Path
+	for range 3 {
+		if namesBase(s, base) {
+			return true
+		}
+		d, err := url.QueryUnescape(s)
+		if err != nil || d == s {
+			return false
+		}
+		s = d
+	}
+	return false
+}
+
+// namesBase looks for base as a whole word in s, so that "/convert" does not name a file "conv".
+func namesBase(s, base string) bool {
+	for off := 0; ; {
+		i := strings.Index(s[off:], base)
+		if i < 0 {
+			return false
+		}
+		i += off
+		end := i + len(base)
+		if (i == 0 || !wordByte(s[i-1])) && (end == len(s) || !wordByte(s[end])) {
+			return true
+		}
+		off = i + 1
+	}
+}
+
+func wordByte(c byte) bool {
+	return c == '_' || c == '-' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+}
+
+// traversal reports whether a request climbs out of a folder.
+func (r *request) traversal() bool {
+	s := r.Path
+	for range 3 {
+		if strings.Contains(s, "../") || strings.Contains(s, `..\`) {
+			return true
+		}
+		d, err := url.QueryUnescape(s)
+		if err != nil || d == s {
+			return false
+		}
+		s = d
+	}
+	return false
+}
+
+// around are the requests near t that are no probes: [t-before, t+after], nearest first. The runtime's stamp of a request
+// that was logged when it was done lies a little after what the request did.
+func (w *work) around(t, before, after int64) []*request {
+	var out []*request
+	for i := range w.requests {
+		r := &w.requests[i]
+		if r.Time < t-before || r.Time > t+after || probe.MatchString(r.Path) {
+			continue
+		}
+		out = append(out, r)
+	}
+	slices.SortStableFunc(out, func(a, b *request) int {
+		switch x, y := abs(a.Time-t), abs(b.Time-t); {
+		case x < y:
+			return -1
+		case x > y:
+			return 1
+		}
+		return 0
+	})
+	return out
+}
+
+func abs(n int64) int64 {
+	if n < 0 {
+		return -n
+	}
+	return n
+}
+
+func asTime(ns int64) time.Time { return time.Unix(0, ns).UTC() }
+
+// escaped is a raw name as a machine can match it.
+func escaped(s string) string { return record.Escape(s) }

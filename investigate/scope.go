@@ -1,0 +1,451 @@
+package investigate
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/sherd-forensics/sherd/detect"
+	"github.com/sherd-forensics/sherd/evidence/record"
+	"github.com/sherd-forensics/sherd/verdict"
+)
+
+// maxScope bounds entities of one type.
+const maxScope = 50
+
+func (w *work) processEntity(p *detect.Process) verdict.Entity {
+	pid := p.ContainerPID
+	if pid == 0 {
+		pid = p.PID
+	}
+	return verdict.Entity{Type: verdict.EntityProcess, Value: escaped(detect.ExeName(p)), PID: pid, SHA256: p.Exe.SHA256, Citations: []verdict.Citation{p.Cite}}
+}
+
+func (w *work) add(e verdict.Entity) {
+	v := &w.r.Verdict
+	n := 0
+	for i := range v.Scope {
+		if v.Scope[i].ID() == e.ID() {
+			v.Scope[i].Citations = unique(append(v.Scope[i].Citations, e.Citations...))
+			if v.Scope[i].SHA256 == "" {
+				v.Scope[i].SHA256 = e.SHA256
+			}
+			return
+		}
+		if v.Scope[i].Type == e.Type {
+			n++
+		}
+	}
+	if n >= maxScope {
+		w.gap("more of type "+e.Type, fmt.Sprintf("only %d are listed", maxScope), "the findings name the rest")
+		return
+	}
+	e.Citations = unique(e.Citations)
+	v.Scope = append(v.Scope, e)
+}
+
+func (w *work) scope() {
+	if !w.bad() {
+		return
+	}
+	w.scopeProcesses()
+	w.scopeFiles()
+	w.scopeAddresses()
+	w.scopeCredentials()
+	if c := &w.f.Container; c.ID != "" {
+		if cite, ok := w.containerCite(); ok {
+			w.add(verdict.Entity{Type: verdict.EntityContainer, Value: c.ID, Role: "target", Why: "the container that was examined", Citations: []verdict.Citation{cite}})
+		}
+	}
+}
+
+// containerCite points at the runtime's own record of the container, or at the sealed list of its processes.
+func (w *work) containerCite() (verdict.Citation, bool) {
+	for _, e := range w.p.Artifacts("target/") {
+		if e.SHA256 != "" {
+			return w.f.Cite(e.Path, 0, 0)
+		}
+	}
+	return w.f.Cite("process/processes.jsonl", 0, 0)
+}
+
+func (w *work) scopeProcesses() {
+	for _, p := range w.foreign() {
+		e := w.processEntity(p)
+		e.Role = "altered"
+		if w.f.Foreign(p) {
+			e.Role = "foreign"
+		}
+		for i := range w.findings {
+			f := &w.findings[i]
+			if f.PID != p.PID || !weighs(f) {
+				continue
+			}
+			if e.Why == "" {
+				e.Why = strings.TrimPrefix(f.Statement, detect.Describe(p)+" ")
+			}
+			e.Citations = append(e.Citations, f.Citations...)
+		}
+		w.add(e)
+	}
+	// The process that delivered: it served the request and is the intruder's way in.
+	if rc := w.r.Verdict.RootCause; rc != nil {
+		if p := w.server(); p != nil && slices.Contains(rc.Entities, w.processEntity(p).ID()) {
+			e := w.processEntity(p)
+			e.Role, e.Why = "entry", "it served the request that let them in"
+			w.add(e)
+		}
+	}
+}
+
+func (w *work) scopeFiles() {
+	for i := range w.findings {
+		f := &w.findings[i]
+		if !weighs(f) || f.Path == "" || f.Path[0] != '/' {
+			continue
+		}
+		role := "foreign"
+		switch f.Rule {
+		case "file-program-replaced", "file-configuration-changed", "file-gained-privilege":
+			role = "changed"
+		case "file-foreign-program", "file-program-in-memory-mount", "process-deleted-program-open", "memory-library-foreign":
+		case "process-foreign-program":
+			if !f.Foreign {
+				continue
+			}
+		default:
+			continue
+		}
+		why := f.Statement
+		if f.Rule == "process-foreign-program" {
+			why = "the program of a foreign process"
+			if p := w.f.Process(f.PID); p != nil {
+				why = "the program of " + detect.Describe(p)
+				if p.Exe.Deleted || p.Exe.Origin == record.ExeDeleted {
+					why += ", deleted after its start"
+				}
+				if p.Exe.Artifact != "" {
+					why += ", kept in the package"
+				}
+			}
+		}
+		w.add(verdict.Entity{Type: verdict.EntityFile, Value: escaped(f.Path), SHA256: f.SHA256, Role: role, Why: why, Citations: f.Citations})
+	}
+}
+
+// peer sums connections up.
+type peer struct {
+	value     string
+	sockets   []*detect.Socket
+	processes []*detect.Process
+	out, in   uint64
+	counted   int
+}
+
+// peers are the other ends of the foreign processes' connections, in the order of the package.
+func (w *work) peers() []peer {
+	foreign := w.foreign()
+	var out []peer
+	for i := range w.f.Sockets {
+		s := &w.f.Sockets[i]
+		if !detect.Remote(s) {
+			continue
+		}
+		for _, p := range w.f.Owners(s) {
+			if !slices.Contains(foreign, p) || !w.f.Foreign(p) && w.f.Inbound(s) {
+				continue // what comes in on an altered server's own port are its clients
+			}
+			if !w.f.Foreign(p) && !w.stdio(p, s) {
+				continue
+			}
+			v := detect.Peer(s.RemoteIP, s.RemotePort)
+			k := slices.IndexFunc(out, func(x peer) bool { return x.value == v })
+			if k < 0 {
+				out = append(out, peer{value: v})
+				k = len(out) - 1
+			}
+			x := &out[k]
+			if !slices.Contains(x.processes, p) {
+				x.processes = append(x.processes, p)
+			}
+			if slices.Contains(x.sockets, s) {
+				continue
+			}
+			x.sockets = append(x.sockets, s)
+			if s.BytesSent != nil && s.BytesReceived != nil {
+				x.out, x.in, x.counted = x.out+*s.BytesSent, x.in+*s.BytesReceived, x.counted+1
+			}
+		}
+	}
+	return out
+}
+
+// stdio reports whether a socket is among a process's standard streams.
+func (w *work) stdio(p *detect.Process, s *detect.Socket) bool {
+	return slices.ContainsFunc(s.Owners, func(o record.Owner) bool { return o.PID == p.PID && o.FD <= 2 })
+}
+
+func bytesWords(n uint64) string { return humanize.IBytes(n) }
+
+func (w *work) scopeAddresses() {
+	for _, x := range w.peers() {
+		why := "connected with " + detect.Describe(x.processes[0])
+		if x.counted > 0 {
+			why += fmt.Sprintf("; %s out, %s in", bytesWords(x.out), bytesWords(x.in))
+		}
+		e := verdict.Entity{Type: verdict.EntityAddress, Value: x.value, Role: "peer", Why: why}
+		for _, s := range x.sockets {
+			e.Citations = append(e.Citations, s.Cite)
+		}
+		w.add(e)
+	}
+	rc := w.r.Verdict.RootCause
+	if rc == nil {
+		return
+	}
+	for i := range w.requests {
+		r := &w.requests[i]
+		if r.Client != "" && slices.Contains(rc.Citations, r.Cite) {
+			w.add(verdict.Entity{Type: verdict.EntityAddress, Value: r.Client, Role: "source", Why: "sent " + clip(r.Method+" "+r.Path, 120), Citations: []verdict.Citation{r.Cite}})
+		}
+	}
+}
+
+// secretName matches names of variables that usually hold secrets. Their values are never shown.
+var secretName = regexp.MustCompile(`(?i)(PASS(WORD|WD|PHRASE)?$|PASSWORD|SECRET|TOKEN|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|ENCRYPTION_?KEY|SIGNING_?KEY|CREDENTIAL|_DSN$|^DSN$|DATABASE_URL|CONNECTION_?STRING|_PAT$|MONGO(DB)?_UR[IL]|REDIS_URL|AMQP_URL)`)
+
+// reach is a secret that a foreign process could read.
+type reach struct {
+	value, why string
+	reader     *detect.Process
+	file       bool
+	cites      []verdict.Citation
+}
+
+// reaches lists secrets within reach of foreign processes: in their own environment, in that of processes of the same user,
+// and files on mounts of secrets whose mode lets their user read. Directories above are not weighed.
+func (w *work) reaches() []reach {
+	var out []reach
+	seen := map[string]bool{}
+	add := func(r reach) {
+		if !seen[r.value] {
+			seen[r.value] = true
+			out = append(out, r)
+		}
+	}
+	for _, p := range w.foreign() {
+		for i := range w.f.Processes {
+			q := &w.f.Processes[i]
+			if q.PID != p.PID && p.EUID != 0 && p.EUID != q.UID {
+				continue
+			}
+			whose := "its own environment"
+			if q.PID != p.PID {
+				whose = "the environment of " + detect.Describe(q)
+			}
+			for _, v := range q.Env {
+				if secretName.MatchString(v.Name) && v.Value != "" {
+					add(reach{v.Name, "readable by " + detect.Describe(p) + " in " + whose, p, false, []verdict.Citation{v.NameCite, p.Cite}})
+				}
+			}
+		}
+		for i := range w.f.Files.Secrets {
+			r := &w.f.Files.Secrets[i]
+			if strings.Contains(string(r.Path), "/..") || !readable(p, r) || publicFile(string(r.Path)) {
+				continue // Kubernetes keeps versions in ..data; the names beside it are links to them
+			}
+			add(reach{escaped(string(r.Path)), "its mode lets " + detect.Describe(p) + " read it", p, true, []verdict.Citation{r.Cite, p.Cite}})
+		}
+	}
+	return out
+}
+
+// publicFile names what lies beside a service account's token and is no secret.
+func publicFile(p string) bool {
+	return strings.HasSuffix(p, "/ca.crt") || strings.HasSuffix(p, "/namespace")
+}
+
+func readable(p *detect.Process, r *detect.File) bool {
+	const dacOverride, dacReadSearch = 1 << 1, 1 << 2
+	switch {
+	case p.CapEff&(dacOverride|dacReadSearch) != 0:
+		return true
+	case p.EUID == r.UID:
+		return r.Mode&0o400 != 0
+	case p.EGID == r.GID:
+		return r.Mode&0o040 != 0
+	}
+	return r.Mode&0o004 != 0
+}
+
+func (w *work) scopeCredentials() {
+	for _, r := range w.reaches() {
+		w.add(verdict.Entity{Type: verdict.EntityCredential, Value: r.value, Role: "within reach", Why: r.why, Citations: r.cites})
+	}
+}
+
+func (w *work) impact() {
+	if w.bad() {
+		w.execution()
+		w.credentials()
+		w.exfiltration()
+		w.resource()
+		w.openDoors()
+	}
+	w.persistence()
+}
+
+func (w *work) effect(kind, tech, statement string, cites []verdict.Citation) {
+	w.r.Verdict.Impact = append(w.r.Verdict.Impact, verdict.Impact{Type: kind, Statement: statement, Technique: tech, Citations: unique(cites)})
+}
+
+func (w *work) execution() {
+	var names []string
+	var cites []verdict.Citation
+	for _, p := range w.foreign() {
+		if w.f.Foreign(p) {
+			names = append(names, detect.Describe(p))
+			cites = append(cites, p.Cite)
+		}
+	}
+	if len(names) > 0 {
+		w.effect(verdict.ImpactExecution, "T1059", "a foreign program ran: "+list(names, 5), cites)
+	}
+	for i := range w.findings {
+		f := &w.findings[i]
+		switch {
+		case f.Rule == "memory-text-changed" && weighs(f), f.Rule == "network-standard-stream" && f.Severity == verdict.Critical && !w.isForeign(f.PID):
+			w.effect(verdict.ImpactExecution, f.Technique, f.Statement, f.Citations)
+		}
+	}
+}
+
+func (w *work) isForeign(pid int) bool {
+	p := w.f.Process(pid)
+	return p != nil && w.f.Foreign(p)
+}
+
+func list(names []string, n int) string {
+	if len(names) <= n {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:n], ", "), len(names)-n)
+}
+
+func (w *work) credentials() {
+	var env, files []string
+	var envCites, fileCites []verdict.Citation
+	for _, r := range w.reaches() {
+		if r.file {
+			files, fileCites = append(files, clip(r.value, 80)), append(fileCites, r.cites...)
+		} else {
+			env, envCites = append(env, clip(r.value, 60)), append(envCites, r.cites...)
+		}
+	}
+	if len(env) > 0 {
+		w.effect(verdict.ImpactCredential, "T1552", list(env, 8)+" could be read from environments by foreign processes", envCites[:min(len(envCites), 16)])
+	}
+	if len(files) > 0 {
+		w.effect(verdict.ImpactCredential, "T1552.001", list(files, 8)+" could be read by foreign processes", fileCites[:min(len(fileCites), 16)])
+	}
+}
+
+func (w *work) exfiltration() {
+	for _, x := range w.peers() {
+		var cites []verdict.Citation
+		for _, s := range x.sockets {
+			cites = append(cites, s.Cite)
+		}
+		if x.counted < len(x.sockets) {
+			w.gap("how much left for "+x.value, "the kernel gave no byte counts for the connection", "no bound can be given")
+			continue
+		}
+		if x.out > 0 {
+			w.effect(verdict.ImpactExfiltration, "T1041", fmt.Sprintf("at most %s (%d bytes) left for %s over what was still connected", bytesWords(x.out), x.out, x.value), cites)
+		}
+	}
+	if len(w.peers()) > 0 {
+		w.gap("connections that had ended before the capture", "the kernel keeps no count of them", "more may have left than the bound on the open connections says")
+	}
+}
+
+// resource tells of foreign processes that used much processor time for their age.
+func (w *work) resource() {
+	for _, p := range w.foreign() {
+		age := w.f.Host.Realtime - p.StartTime
+		if !w.f.Foreign(p) || w.f.Host.Realtime == 0 || p.StartTime == 0 || age <= 0 || p.CPUTime < int64(30*time.Second) || p.CPUTime < age/2 {
+			continue
+		}
+		w.effect(verdict.ImpactResource, "T1496", fmt.Sprintf("%s used %s of processor time in %s", detect.Describe(p), span(p.CPUTime), span(age)), []verdict.Citation{p.Cite})
+	}
+}
+
+// openDoors tells of foreign listeners: a way in for later.
+func (w *work) openDoors() {
+	for i := range w.findings {
+		if f := &w.findings[i]; f.Rule == "network-foreign-listener" {
+			w.effect(verdict.ImpactLateral, f.Technique, f.Statement, f.Citations)
+		}
+	}
+}
+
+// persistence tells what would start again with the container, and if nothing would, that it was looked for.
+func (w *work) persistence() {
+	found := false
+	var stays []string
+	var staysCites []verdict.Citation
+	for i := range w.findings {
+		f := &w.findings[i]
+		if !weighs(f) || f.Path == "" || f.Path[0] != '/' {
+			continue
+		}
+		switch f.Rule {
+		case "file-program-replaced", "file-configuration-changed":
+			if strings.HasSuffix(f.Statement, " was deleted") {
+				continue
+			}
+			found = true
+			w.effect(verdict.ImpactPersistence, f.Technique, f.Statement+": it comes back when this container restarts, not when it is created anew", f.Citations)
+		case "file-foreign-program", "file-gained-privilege":
+			stays = append(stays, clip(f.Path, 80))
+			staysCites = append(staysCites, f.Citations...)
+		case "file-program-in-memory-mount":
+			if m := w.mount(f.Path); m != nil && m.FSType != "tmpfs" {
+				stays = append(stays, clip(f.Path, 80)+" (on a volume, which outlives the container)")
+				staysCites = append(staysCites, f.Citations...)
+			}
+		}
+	}
+	if found {
+		return
+	}
+	if len(stays) > 0 {
+		w.effect(verdict.ImpactPersistence, "", list(uniqueStrings(stays), 5)+" will still be there when the container restarts, but nothing was found that would start it", staysCites[:min(len(staysCites), 8)])
+		return
+	}
+	if _, blind := w.f.Missing[detect.Inventory]; blind || !w.bad() {
+		return
+	}
+	if _, blind := w.f.Missing[detect.Baseline]; blind {
+		return
+	}
+	if c, ok := w.f.Cite("filesystem/inventory.jsonl", 0, 0); ok {
+		w.r.NotFound = append(w.r.NotFound, verdict.Impact{Type: verdict.ImpactPersistence, Citations: []verdict.Citation{c},
+			Statement: "no persistence found: no file of the writable layer would start anything again with the container"})
+	}
+}
+
+func (w *work) mount(path string) *record.Mounted {
+	var best *record.Mounted
+	for i := range w.f.Mounts {
+		m := &w.f.Mounts[i]
+		if strings.HasPrefix(path, strings.TrimSuffix(string(m.Point), "/")+"/") && (best == nil || len(m.Point) >= len(best.Point)) {
+			best = m
+		}
+	}
+	return best
+}
