@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"path"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -95,7 +96,8 @@ func checkFiles(t *testing.T, name string, img v1.Image) {
 		"/etc/ssl/certs/ca-certificates.crt", "/usr/share/zoneinfo/Europe/Berlin", "/var/lib/dpkg/status.d/tzdata"}
 	switch name {
 	case "base":
-		want = append(want, "/lib/x86_64-linux-gnu/libc.so.6", "/usr/lib/x86_64-linux-gnu/libssl.so.3")
+		triplet := map[string]string{"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}[runtime.GOARCH]
+		want = append(want, "/lib/"+triplet+"/libc.so.6", "/usr/lib/"+triplet+"/libssl.so.3")
 	case "python3", "pyweb":
 		want = append(want, "/usr/bin/python3.11", "/usr/lib/python3.11/pickle.py")
 	case "nodejs", "nodeweb":
