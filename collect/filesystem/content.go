@@ -91,25 +91,32 @@ func (c *content) fill(w io.Writer, buf []byte) error {
 	if runs == nil {
 		runs = []safefs.Extent{{Offset: 0, Length: c.size}}
 	}
+	direct, ok := w.(io.ReaderFrom)
 	for _, x := range runs {
-		for off, end := x.Offset, x.Offset+x.Length; off < end; {
-			n, err := c.f.ReadAt(buf[:min(int64(len(buf)), end-off)], off)
-			if n > 0 {
-				if len(c.magic) == 0 && off == 0 {
-					c.magic = append([]byte(nil), buf[:min(n, magicLen)]...)
-				}
-				if _, err := w.Write(buf[:n]); err != nil {
-					return err
-				}
-				off += int64(n)
-			}
-			if err != nil && off < end {
-				return fmt.Errorf("reading at %d of %d: %w", off, c.size, err)
-			}
+		if x.Offset == 0 && c.magic == nil {
+			var m [magicLen]byte
+			n, _ := c.f.ReadAt(m[:min(x.Length, magicLen)], 0) // the same error comes again below
+			c.magic = m[:n]
+		}
+		var n int64
+		var err error
+		if r := io.NewSectionReader(c.f, x.Offset, x.Length); ok {
+			n, err = direct.ReadFrom(r)
+		} else {
+			n, err = io.CopyBuffer(onlyWriter{w}, r, buf)
+		}
+		if err == nil && n < x.Length {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return fmt.Errorf("reading at %d of %d: %w", x.Offset+n, c.size, err)
 		}
 	}
 	return nil
 }
+
+// onlyWriter hides what else a writer can, so that the buffer given is the one used.
+type onlyWriter struct{ io.Writer }
 
 // readInto takes the whole of a small file into buf, which is large enough.
 func (c *content) readInto(buf []byte) {
@@ -228,7 +235,7 @@ func meta(path, origin string, st safefs.Stat, xattrs map[string]string) evidenc
 		PAX: map[string]string{},
 	}
 	if m.Mode == 0 {
-		m.PAX["SHERD.mode"] = "0" // no permission at all, which a Meta can't say
+		m.Mode = 1 << 15 // no permission at all: a bit outside them, since a Meta takes 0 for unknown
 	}
 	switch st.TypeName() {
 	case record.TypeDir:
@@ -271,18 +278,4 @@ func row(tree, path string, layer int, st safefs.Stat, xattrs map[string]string)
 	return r
 }
 
-type writer = io.Writer
-
 func newHoley(x []safefs.Extent) *holey { return &holey{h: sha256.New(), extents: x} }
-
-// tee passes on what it is given and lets the hash see it.
-type tee struct {
-	w   io.Writer
-	own *holey
-}
-
-func (t tee) Write(p []byte) (int, error) {
-	n, err := t.w.Write(p)
-	_, _ = t.own.Write(p[:n]) // a hash takes everything
-	return n, err
-}

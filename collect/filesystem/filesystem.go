@@ -128,7 +128,8 @@ func (w *walk) rootfs(s subject.Subject) (bool, error) {
 	if top == "" && len(lowers) > 0 && lowers[0].whole {
 		top, whole = r.Merged, true
 	}
-	if top == "" || !w.source(top, record.WritableLayer, whole, "") {
+	readOnly := top == "" && len(lowers) > 0 && r.ReadOnly // a view of the image and nothing above it
+	if !readOnly && (top == "" || !w.source(top, record.WritableLayer, whole, "")) {
 		for _, l := range lowers {
 			l.root.Close()
 		}

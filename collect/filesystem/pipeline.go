@@ -3,6 +3,7 @@ package filesystem
 import (
 	"context"
 	"fmt"
+	"io"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -39,8 +40,7 @@ type pipeline struct {
 	ahead  *semaphore.Weighted
 	bufs   [len(bufSizes)]sync.Pool
 	rows   int64
-	missed [2]atomic.Bool    // filesystem, volumes
-	links  map[string]string // Meta.Key to hash, of files with several names and holes
+	missed [2]atomic.Bool // filesystem, volumes
 }
 
 type job struct {
@@ -61,7 +61,6 @@ func newPipeline(w *evidence.Writer) *pipeline {
 	return &pipeline{
 		w: w, lines: w.Lines("filesystem/inventory.jsonl", "a walk through the writable layer, the image's layers and the mounts"),
 		queue: make(chan *item, queueLen), jobs: make(chan job, 16), ahead: semaphore.NewWeighted(readAhead),
-		links: map[string]string{},
 	}
 }
 
@@ -248,48 +247,39 @@ func (p *pipeline) finish(ctx context.Context, it *item, buf []byte) error {
 // keep writes the object into the package. The hash that the package needs anyway is the row's.
 func (p *pipeline) keep(it *item, buf []byte) error {
 	r := &it.rows[0]
-	if it.body == nil {
-		if _, err := p.w.Add(*it.object, nil); err != nil {
-			return err
-		}
-		return nil
-	}
 	c := it.body
-	it.object.Sparse = c.sparse()
-	it.object.Errors = append(it.object.Errors, c.errs...)
-	before := len(c.errs)
-	var own *holey
-	if c.extents != nil && c.holes() <= maxZeros && r.SHA256 == "" && !r.Metacopy {
-		own = newHoley(c.extents)
-	}
+	var e evidence.Entry
+	var err error
 	filled := false
-	e, err := p.w.Stream(*it.object, c.size, func(w writer) error {
-		filled = true
-		if own != nil {
-			w = tee{w, own}
-		}
-		return c.fill(w, buf)
-	})
+	switch {
+	case c == nil:
+		e, err = p.w.Add(*it.object, nil)
+	default:
+		it.object.Sparse = c.sparse()
+		it.object.Errors = append(it.object.Errors, c.errs...)
+		e, err = p.w.Stream(*it.object, c.size, func(w io.Writer) error {
+			filled = true
+			return c.fill(w, buf)
+		})
+	}
 	if err != nil {
 		return fmt.Errorf("keeping %q: %w", it.object.Path, err)
 	}
-	r.Artifact = record.Escape(it.object.Path)
+	if e.Path != "" && c != nil {
+		r.Artifact = record.Escape(e.Path)
+	}
+	if c == nil {
+		return nil
+	}
 	if filled && c.data == nil {
 		c.settled()
 	}
 	switch {
 	case r.SHA256 != "" || r.Metacopy:
-	case c.extents == nil:
+	case e.HashOf == "":
 		r.SHA256 = e.SHA256
-	case own != nil && len(c.errs) == before && len(e.Errors) == len(it.object.Errors) && filled:
-		r.SHA256 = own.sum(c.size)
-	case !filled:
-		r.SHA256 = p.links[it.object.Key]
 	default:
 		c.fault("not hashed: %d bytes of holes", c.holes())
-	}
-	if own != nil && it.object.Key != "" && len(p.links) < maxKnown {
-		p.links[it.object.Key] = r.SHA256
 	}
 	if r.Magic == nil {
 		r.Magic = c.magic

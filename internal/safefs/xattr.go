@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxXattrs bounds the sum of one object's extended attributes: the kernel allows 64 KiB for each and for the list.
-const maxXattrs = 1 << 20
+// maxXattrs bounds the sum of one object's extended attributes: the kernel allows 64 KiB for each and for the list, which can
+// come to gigabytes.
+const maxXattrs = 512 << 10
 
 // Xattrs are the extended attributes of one entry, raw. What can't be read is named in the error, beside those that could.
 func (d *Dir) Xattrs(name string) (map[string]string, error) {
