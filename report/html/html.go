@@ -88,8 +88,8 @@ type driftRow struct {
 }
 
 type proof struct {
-	N                                                        int
-	Artifact, Offset, Length, SHA256, Hex, Text, Cut, Problem string
+	N                                                               int
+	Artifact, Offset, Length, SHA256, Hex, Text, Cut, Problem, Hint string
 }
 
 // Write renders the investigation r of package p.
