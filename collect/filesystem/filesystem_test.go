@@ -31,8 +31,8 @@ func TestOverlay(t *testing.T) {
 
 	all := rows(t, p, false)
 	for key, want := range map[string]record.File{
-		"root /usr/bin/dropped":         {Layer: -1, Type: "file", Mode: 0o4755, SHA256: hashOf("\x7fELF evil"), Artifact: "filesystem/upper/usr/bin/dropped"},
-		"root /usr/bin/dropped2":        {Layer: -1, Type: "file", Mode: 0o4755, SHA256: hashOf("\x7fELF evil"), Artifact: "filesystem/upper/usr/bin/dropped2"},
+		"root /usr/bin/dropped":         {Layer: -1, Type: "file", Mode: 0o4755, SHA256: hashOf(evil), Artifact: "filesystem/upper/usr/bin/dropped"},
+		"root /usr/bin/dropped2":        {Layer: -1, Type: "file", Mode: 0o4755, SHA256: hashOf(evil), Artifact: "filesystem/upper/usr/bin/dropped2"},
 		"root /usr/bin/app":             {Layer: -1, Type: "file", Mode: 0o755, SHA256: hashOf("\x7fELF APP"), Artifact: "filesystem/upper/usr/bin/app"},
 		"image /usr/bin/app":            {Layer: 0, Type: "file", Mode: 0o755, SHA256: hashOf("\x7fELF app")},
 		"root /usr/bin/tool":            {Layer: -1, Type: "file", Mode: 0o4755, SHA256: hashOf("\x7fELF tool"), Artifact: "filesystem/upper/usr/bin/tool"},
@@ -124,7 +124,7 @@ func TestCopies(t *testing.T) {
 		"both /layered":         {Layer: 1, SHA256: hashOf("high")},
 		"layer /layered 0":      {Layer: 0, SHA256: hashOf("low")},
 		"image /lib/libc.so":    {Layer: 1, SHA256: hashOf(strings.Repeat("libc", 10_000))},
-		"root /usr/bin/dropped": {Layer: -1, SHA256: hashOf("\x7fELF evil"), Artifact: "filesystem/upper/usr/bin/dropped"},
+		"root /usr/bin/dropped": {Layer: -1, SHA256: hashOf(evil), Artifact: "filesystem/upper/usr/bin/dropped"},
 		"root /usr/bin/app":     {Layer: -1, SHA256: hashOf("\x7fELF APP"), Artifact: "filesystem/upper/usr/bin/app"},
 		"root /usr/bin/tool":    {Layer: -1, SHA256: hashOf("\x7fELF tool"), Artifact: "filesystem/upper/usr/bin/tool"},
 		"image /usr/bin/app":    {Layer: 1, SHA256: hashOf("\x7fELF app")},

@@ -188,10 +188,13 @@ func overlay(t testing.TB, options string) *rootfs {
 	return r
 }
 
+// evil is larger than a block of tar: smaller files are stored again rather than linked.
+var evil = "\x7fELF evil" + strings.Repeat(".", 600)
+
 // tamper does what an intruder might, through the mounted root.
 func tamper(t testing.TB, m string) {
 	t.Helper()
-	write(t, m+"/usr/bin/dropped", "\x7fELF evil", 0o4755)
+	write(t, m+"/usr/bin/dropped", evil, 0o4755)
 	write(t, m+"/tmp/\xff\x1b[31m\n\"odd", "odd name", 0o644)
 	check(t, os.WriteFile(m+"/usr/bin/app", []byte("\x7fELF APP"), 0o755)) // same size
 	check(t, unix.Chmod(m+"/usr/bin/tool", 0o4755))
@@ -432,7 +435,7 @@ func extract(t testing.TB, path string) string {
 	t.Helper()
 	testenv.NeedTool(t, "tar", "zstd")
 	dir := t.TempDir()
-	cmd := exec.Command("tar", "--zstd", "--xattrs", "--xattrs-include=*", "--numeric-owner", "-xpf", path, "-C", dir)
+	cmd := exec.Command("tar", "--warning=no-unknown-keyword", "--zstd", "--xattrs", "--xattrs-include=*", "--numeric-owner", "-xpf", path, "-C", dir)
 	if b, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("tar: %v\n%s", err, b)
 	} else if len(b) > 0 {
