@@ -86,7 +86,7 @@ func (w *work) scopeProcesses() {
 				continue
 			}
 			if e.Why == "" {
-				e.Why = strings.TrimPrefix(f.Statement, detect.Describe(p)+" ")
+				e.Why = `"` + clip(string(p.Comm), 40) + `", which ` + strings.Replace(strings.TrimPrefix(f.Statement, detect.Describe(p)+" "), "runs "+clip(detect.ExeName(p), 160)+", which ", "", 1)
 			}
 			e.Citations = append(e.Citations, f.Citations...)
 		}
