@@ -252,9 +252,13 @@ type Owner struct {
 
 // Socket is one line of network/sockets.jsonl.
 type Socket struct {
-	Family     string `json:"family"`   // inet, inet6, unix, packet, netlink
-	Protocol   string `json:"protocol"` // tcp, udp, icmp, raw, stream, dgram, seqpacket
-	State      string `json:"state,omitempty"`
+	Family   string `json:"family"`   // inet, inet6, unix, packet, netlink, vsock
+	Protocol string `json:"protocol"` // tcp, mptcp, udp, udplite, sctp, icmp, raw, stream, dgram, seqpacket
+	// State is listen, established, time_wait … as the kernel names them; unconnected for what has no peer.
+	State string `json:"state,omitempty"`
+	// Number is the IP protocol of a raw socket, the ethertype of a packet socket, the protocol of a netlink socket (whose
+	// port id is LocalPort).
+	Number     int    `json:"number,omitempty"`
 	LocalIP    string `json:"local_ip,omitempty"`
 	LocalPort  int    `json:"local_port,omitempty"`
 	RemoteIP   string `json:"remote_ip,omitempty"`
