@@ -254,6 +254,9 @@ func (p *pipeline) keep(it *item, buf []byte) error {
 	switch {
 	case c == nil:
 		e, err = p.w.Add(*it.object, nil)
+	case int64(len(c.data)) == c.size && c.size > 0 && it.object.Key == "":
+		it.object.Errors = append(it.object.Errors, c.errs...)
+		e, err = p.w.Add(*it.object, c.data)
 	default:
 		it.object.Sparse = c.sparse()
 		it.object.Errors = append(it.object.Errors, c.errs...)

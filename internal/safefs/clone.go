@@ -11,7 +11,8 @@ import (
 // cloneMount makes a detached clone of the mount below h that shows the same files and is read-only, noatime and
 // nodev. It is in no namespace, so nobody else sees it, and it is gone when its descriptor is closed. With ns, the path of a
 // mount namespace's file, the clone is made by a thread of ours that enters that namespace, because the kernel
-// clones mounts of the caller's namespace only; the thread ends afterwards.
+// clones mounts of the caller's namespace only; the thread ends afterwards. (A child started with Pdeathsig dies with the
+// thread that forked it, which may be that one: start such children from a goroutine that is locked to its thread.)
 func cloneMount(g *guard, h *handle, ns string, recursive bool) (*handle, error) {
 	return run(g, h, func(fd int) (*handle, error) {
 		n, err := cloneHere(fd, recursive)
