@@ -227,8 +227,8 @@ func stray(cs []*Container, k *Kernel, p Process) (Anomaly, bool) {
 	}
 	for _, c := range cs {
 		first, ok := k.Processes[c.PID]
-		if c.PID == 0 || !ok || descends(k, p, c.PID) {
-			continue
+		if c.PID == 0 || !ok || !own(c.CgroupPath) && (descends(k, p, c.PID) || first.PPID > 1 && descends(k, p, first.PPID)) {
+			continue // without a cgroup of its own, a container's are what its first process or its shim started
 		}
 		var shared []string
 		for _, n := range []struct {
@@ -239,7 +239,7 @@ func stray(cs []*Container, k *Kernel, p Process) (Anomaly, bool) {
 				shared = append(shared, n.name)
 			}
 		}
-		if len(shared) == 0 || !own(c.CgroupPath) && fromRuntime(k, p, first) {
+		if len(shared) == 0 {
 			continue
 		}
 		if len(shared) == 1 && shared[0] == "network" && helper(p) {
@@ -269,7 +269,7 @@ func deepest(cs []*Container, p Process) *Container {
 	return best
 }
 
-// descends reports whether the container's first process is an ancestor of p: then p is the container's, in whatever cgroup.
+// descends reports whether the process numbered of is p or an ancestor of it.
 func descends(k *Kernel, p Process, of int) bool {
 	for i := 0; p.PID > 1 && i < 1<<16; i++ {
 		if p.PID == of {
@@ -278,12 +278,6 @@ func descends(k *Kernel, p Process, of int) bool {
 		p = k.Processes[p.PPID]
 	}
 	return false
-}
-
-// fromRuntime reports whether p was started by what started the container: its shim. It decides only where the container
-// has no cgroup of its own.
-func fromRuntime(k *Kernel, p, first Process) bool {
-	return first.PPID > 1 && descends(k, p, first.PPID)
 }
 
 // helper knows the programs that lend a rootless container its network from outside: they stand in its network namespace and

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/sherd-forensics/sherd/target"
 )
@@ -102,4 +103,75 @@ func (r *Runtime) Kernel(ctx context.Context) (*target.Kernel, error) {
 	}
 	slices.SortFunc(k.Containers, func(a, b *target.Container) int { return a.PID - b.PID })
 	return k, nil
+}
+
+// Confirm checks that process pid is the container id as seen from here, and gives the container's cgroup. A process that
+// can't be seen, or that is another container's, gives no path and a warning.
+func (r *Runtime) Confirm(pid int, id string) (cgroup, warning string) {
+	b, err := r.file(pid, "cgroup")
+	if err != nil {
+		return "", fmt.Sprintf("the container's process %d is not to be seen in %s: %v; a collector in a pod needs the machine's pid namespace (hostPID)", pid, r.proc, err)
+	}
+	cs := ParseCgroup(b)
+	for _, c := range cs {
+		n, ok := ContainerOf(c.Path)
+		if ok && n.ID == id {
+			return n.Path, ""
+		}
+		if ok && !strings.Contains(c.Path, id) {
+			return "", fmt.Sprintf("process %d, which the runtime names, belongs to another container (%s): it was left out", pid, c.Path)
+		}
+	}
+	path := CgroupOf(cs)
+	if strings.Contains(path, id) {
+		i := strings.Index(path, id) + len(id)
+		if j := strings.IndexByte(path[i:], '/'); j >= 0 {
+			path = path[:i+j]
+		}
+		return path, ""
+	}
+	if strings.Trim(path, "/") == "" {
+		return path, fmt.Sprintf("process %d is in no cgroup of its own, so the container's processes are known by namespace and descent only", pid)
+	}
+	return path, ""
+}
+
+// Rootfs tells how the root of process pid is put together.
+func (r *Runtime) Rootfs(pid int) (target.Rootfs, []string, error) {
+	b, err := r.file(pid, "mountinfo")
+	if err != nil {
+		return target.Rootfs{}, nil, err
+	}
+	fs, notes := Rootfs(r.places, ParseMountinfo(b), r.hostMounts())
+	return fs, notes, nil
+}
+
+// Config finds the OCI configuration of container id, whose first process is pid, and where it lies.
+func (r *Runtime) Config(pid int, id string) ([]byte, string) {
+	p, ok := r.process(pid)
+	if !ok {
+		return nil, ""
+	}
+	s := &scan{r: r, host: r.hostNamespaces(), procs: map[int]target.Process{pid: p}, roots: map[uint64]string{},
+		named: map[int]Named{pid: {ID: id}}, shims: map[int]*shim{}}
+	if m, ok := RootMount(r.hostMounts()); ok {
+		s.hostRoot = m.Dev + m.Root
+	}
+	if up, ok := r.process(p.PPID); ok {
+		if sh := s.shim(up); sh != nil {
+			s.shims[up.PID] = sh
+		}
+	}
+	g := &group{init: p, shim: s.shimOf(p)}
+	return s.config(&target.Container{ID: id}, g)
+}
+
+// Started is when process pid started; the zero time if it is gone.
+func (r *Runtime) Started(pid int) time.Time {
+	if b, err := r.file(pid, "stat"); err == nil {
+		if st, ok := parseStat(b); ok {
+			return started(st.start)
+		}
+	}
+	return time.Time{}
 }
