@@ -126,11 +126,18 @@ func (f *Facts) otherRoot(p *Process) bool {
 	return a != 0 && b != 0 && a != b
 }
 
-// afterStart reports whether t lies clearly after the container's start, when image, runtime and entry point have done
-// what they do to files. Unknown times don't count.
-func (f *Facts) afterStart(t int64) bool {
-	const settle = int64(60 * time.Second)
+// settled reports whether t lies so long after the container's start that image, runtime and entry point had done what they
+// do to files. Unknown times don't count.
+func (f *Facts) settled(t int64) bool {
+	const settle = int64(20 * time.Second)
 	return t != 0 && f.Started != 0 && t > f.Started+settle
+}
+
+// afterStart reports whether t lies after the container's start. What init containers and people put onto volumes for a
+// container to run is there before. Unknown times don't count.
+func (f *Facts) afterStart(t int64) bool {
+	const clocks = int64(time.Second)
+	return t != 0 && f.Started != 0 && t > f.Started+clocks
 }
 
 // Time formats nanoseconds as RFC 3339 in UTC; 0 is "".

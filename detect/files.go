@@ -36,7 +36,7 @@ func fileRules() []Rule {
 		{
 			ID: "file-configuration-changed", Title: "A file that steers users, trust or what is loaded was changed", Severity: verdict.High, Technique: "T1098",
 			Rationale:   "Accounts, trusted certificates, preloaded libraries, scheduled tasks and keys are how intruders stay.",
-			FalseAlarms: "Runtimes and entry points adjust some within the first minute (users, host names, certificates): graded low.",
+			FalseAlarms: "Runtimes and entry points adjust some within the first seconds (users, host names, certificates): graded low.",
 			Needs:       need, check: configuration,
 		},
 		{
@@ -291,7 +291,7 @@ func replacedFiles(f *Facts, a *Answer) {
 			k.hit(c, Finding{Finding: verdict.Finding{Severity: verdict.Medium, Technique: "T1070.004", Statement: what + say(c.Path) + " was deleted"}})
 		case has(c, inventory.Changed, inventory.Replaced):
 			fd := Finding{Foreign: true, Finding: verdict.Finding{Severity: verdict.High, Statement: what + say(c.Path) + " has other content than in the image"}}
-			if was == "" && !f.afterStart(changedAt(c)) {
+			if was == "" && !f.settled(changedAt(c)) {
 				// Entry points that fill in configuration do it at start.
 				fd.Severity, fd.Foreign = verdict.Medium, false
 			}
@@ -337,7 +337,7 @@ func configuration(f *Facts, a *Answer) {
 				break // says nothing
 			}
 			fd := Finding{Foreign: true, Finding: verdict.Finding{Severity: s.severity, Technique: s.tech, Statement: say(c.Path) + " was " + string(c.Kind) + "; it " + s.what}}
-			if s.early && !f.afterStart(changedAt(c)) {
+			if s.early && !f.settled(changedAt(c)) {
 				fd.Severity, fd.Foreign = verdict.Low, false
 				fd.Statement += "; it happened by the time the container started, as entry points and runtimes do"
 			}

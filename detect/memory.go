@@ -261,6 +261,9 @@ func (f *Facts) library(a *Answer, p *Process, m *Mapping) {
 		}
 		if c.Artifact != "" {
 			found.Citations = append(found.Citations, c)
+			if c.Length == 0 {
+				found.SHA256 = c.SHA256
+			}
 		}
 		found.Technique, found.Path = "T1620", memfdName(name)
 		found.Statement = Describe(p) + " has a library loaded from memory, " + say(memfdName(name))
@@ -270,6 +273,13 @@ func (f *Facts) library(a *Answer, p *Process, m *Mapping) {
 		}
 		if _, ok := f.Files.Image[m.FileSHA256]; ok && m.FileSHA256 != "" {
 			return
+		}
+		if _, c, known := f.fileHead(p, m); known && c.Length == 0 && c.Artifact != "" {
+			if f.Files.Image[c.SHA256] != "" {
+				return
+			}
+			found.SHA256 = c.SHA256
+			found.Citations = append(found.Citations, c)
 		}
 		found.Severity = verdict.High
 		if isJVM(p) && under(name, "/tmp", "/var/tmp") {
@@ -312,6 +322,13 @@ func (f *Facts) fileHead(p *Process, m *Mapping) (head []byte, c verdict.Citatio
 				c, _ = f.Cite(d.Artifact, 0, 0)
 			}
 			return d.Magic, c, true
+		}
+	}
+	// The collector keeps files that are mapped as code and have no name left.
+	if kept := fmt.Sprintf("%s/mapped/%08x-%08x", p.Dir, m.Start, m.End); f.Read != nil {
+		if b := f.Read(kept, 0, 64); len(b) > 0 {
+			c, _ = f.Cite(kept, 0, 0)
+			return b, c, true
 		}
 	}
 	for j := range p.Maps {

@@ -1,6 +1,7 @@
 package detect
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -36,6 +37,12 @@ func networkRules() []Rule {
 			Rationale:   "Declared ports are a hint at what a program is for; others may be its debugger or a back door in its own process.",
 			FalseAlarms: "Many images declare nothing; then the rule says nothing. Loopback alone doesn't count.",
 			Needs:       []Fact{Processes, Sockets, Config}, check: unexposed,
+		},
+		{
+			ID: "network-outbound", Title: "The image's program has connections that it made", Severity: verdict.Info, Technique: "",
+			Rationale:   "Databases and services, mostly. Code that runs inside the application itself calls out the same way, so they are worth a look.",
+			FalseAlarms: "It is information and never weighs.",
+			Needs:       []Fact{Processes, Sockets}, check: outbound,
 		},
 		{
 			ID: "network-raw-socket", Title: "A process has a raw or packet socket", Severity: verdict.Medium, Technique: "T1040",
@@ -97,6 +104,7 @@ func standardStreams(f *Facts, a *Answer) {
 		if f.otherRoot(p) {
 			continue
 		}
+		f.noFDs(a, p)
 		fds := map[uint64][]string{}
 		var order []uint64
 		for _, d := range p.FDs {
@@ -225,6 +233,44 @@ func unexposed(f *Facts, a *Answer) {
 			})
 			break
 		}
+	}
+}
+
+// outbound lists the peers that the image's own programs called, most bytes out first, bounded.
+func outbound(f *Facts, a *Answer) {
+	type out struct {
+		s    *Socket
+		p    *Process
+		sent uint64
+	}
+	listening := f.listenPorts()
+	var all []out
+	seen := map[string]bool{}
+	for i := range f.Sockets {
+		s := &f.Sockets[i]
+		if !Remote(s) || listening[s.LocalPort] || seen[Peer(s.RemoteIP, s.RemotePort)] {
+			continue
+		}
+		for _, p := range f.owners(s) {
+			if f.Foreign(p) || f.otherRoot(p) {
+				continue
+			}
+			o := out{s: s, p: p}
+			if s.BytesSent != nil {
+				o.sent = *s.BytesSent
+			}
+			seen[Peer(s.RemoteIP, s.RemotePort)] = true
+			all = append(all, o)
+			break
+		}
+	}
+	slices.SortStableFunc(all, func(x, y out) int { return cmp.Compare(y.sent, x.sent) })
+	for _, o := range all[:min(len(all), perRule)] {
+		a.hit(Finding{
+			Finding: verdict.Finding{Citations: []verdict.Citation{o.s.Cite, o.p.Cite},
+				Statement: fmt.Sprintf("%s has a connection with %s that it made%s", Describe(o.p), Peer(o.s.RemoteIP, o.s.RemotePort), traffic(o.s))},
+			PID: o.p.PID, Path: string(o.p.Exe.Path),
+		})
 	}
 }
 

@@ -175,6 +175,7 @@ func heldProgram(f *Facts, a *Answer) {
 		if f.otherRoot(p) || f.bornOutside(p) && p.Exe.Origin == record.ExeMemfd && f.runcInit(p) != no {
 			continue
 		}
+		f.noFDs(a, p)
 		seen := map[[2]uint64]bool{}
 		for j := range p.FDs {
 			d := &p.FDs[j]
@@ -206,6 +207,15 @@ func heldProgram(f *Facts, a *Answer) {
 	}
 }
 
+// noFDs notes processes whose descriptors could not be listed.
+func (f *Facts) noFDs(a *Answer, p *Process) {
+	for _, e := range p.Errors {
+		if why, ok := strings.CutPrefix(e, "fd: "); ok {
+			a.blind("open files of "+Describe(p), why)
+		}
+	}
+}
+
 // withArtifact cites a row and, where it was kept, the thing itself.
 func (f *Facts) withArtifact(c verdict.Citation, artifact string) []verdict.Citation {
 	out := []verdict.Citation{c}
@@ -223,6 +233,7 @@ func deletedProgramOpen(f *Facts, a *Answer) {
 		if f.otherRoot(p) {
 			continue
 		}
+		f.noFDs(a, p)
 		for j := range p.FDs {
 			d := &p.FDs[j]
 			if !d.Deleted || d.Kind != "file" || isMemfd(string(d.Target)) || !isELF(d.Magic) || d.Ino != 0 && d.Ino == p.Exe.Ino {

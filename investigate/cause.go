@@ -84,9 +84,12 @@ func (w *work) rootCause() *verdict.RootCause {
 		}
 	}
 	first := &all[0]
-	cands := w.around(first.time, near, near)
-	if len(cands) == 1 {
+	cands := w.rareOnes(w.around(first.time, near, near))
+	switch {
+	case len(cands) == 1:
 		return w.cause(first, cands[0], all, 0.6)
+	case len(cands) > 1 && len(cands) <= 4 && oneClient(cands):
+		return w.session(first, cands, 0.5)
 	}
 	switch {
 	case !w.logs.any:
@@ -106,6 +109,37 @@ func (w *work) rootCause() *verdict.RootCause {
 	return nil
 }
 
+func oneClient(rs []*request) bool {
+	return rs[0].Client != "" && !slices.ContainsFunc(rs, func(r *request) bool { return r.Client != rs[0].Client })
+}
+
+// session is a cause of which only the client is certain: a few requests of its that stand out surround the moment.
+func (w *work) session(a *arrival, rs []*request, confidence float64) *verdict.RootCause {
+	slices.SortStableFunc(rs, func(x, y *request) int { return cmp.Compare(x.Time, y.Time) })
+	c := &verdict.RootCause{Technique: "T1190", Confidence: confidence, Time: detect.Time(min(rs[0].Time, a.time))}
+	c.Statement = a.words + " amid requests from " + rs[0].Client + ":"
+	for i, r := range rs {
+		if i > 0 {
+			c.Statement += ","
+		}
+		c.Statement += " " + r.Method + " " + clip(r.Path, 100) + " (logged " + offset(r.Time-a.time) + ")"
+		c.Citations = append(c.Citations, r.Cite)
+	}
+	c.Statement += "; which of them did it is not proven"
+	c.Entities = []string{verdict.EntityAddress + ":" + rs[0].Client, a.entity}
+	c.Citations = unique(append(c.Citations, a.cites...))
+	w.entered(c)
+	c.Entities = uniqueStrings(c.Entities)
+	return c
+}
+
+func offset(ns int64) string {
+	if ns < 0 {
+		return span(ns) + " before"
+	}
+	return span(ns) + " after"
+}
+
 func (w *work) cause(a *arrival, r *request, all []arrival, confidence float64) *verdict.RootCause {
 	c := &verdict.RootCause{Technique: "T1190", Confidence: confidence, Time: detect.Time(min(r.Time, a.time))}
 	c.Statement = r.words() + ", " + relation(r.Time, a.time) + a.words
@@ -115,14 +149,14 @@ func (w *work) cause(a *arrival, r *request, all []arrival, confidence float64) 
 			c.Statement += " by a path that climbs out of its folder"
 		}
 	} else {
-		c.Statement += "; no other request was logged within 2 s of that"
+		c.Statement += "; no other request that stands out was logged within 2 s of that"
 	}
 	c.Citations = append([]verdict.Citation{r.Cite}, a.cites...)
 	c.Entities = append(c.Entities, a.entity)
 	if r.Client != "" {
 		c.Entities = append([]string{verdict.EntityAddress + ":" + r.Client}, c.Entities...)
 	}
-	w.entered(c, r)
+	w.entered(c)
 	// What started the first foreign process.
 	for i := range all {
 		s := &all[i]
@@ -142,7 +176,7 @@ func (w *work) cause(a *arrival, r *request, all []arrival, confidence float64) 
 }
 
 // entered names the process that served the request: the image's own one that listens.
-func (w *work) entered(c *verdict.RootCause, r *request) {
+func (w *work) entered(c *verdict.RootCause) {
 	if p := w.server(); p != nil {
 		c.Entities = append(c.Entities, w.processEntity(p).ID())
 		c.Citations = append(c.Citations, p.Cite)
@@ -150,7 +184,6 @@ func (w *work) entered(c *verdict.RootCause, r *request) {
 		// The line proves a request, not that this container's port is open to others.
 		c.Confidence = min(c.Confidence, 0.8)
 	}
-	_ = r
 }
 
 // server is the image's own process that listens for others, if there is exactly one.

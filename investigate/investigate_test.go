@@ -281,6 +281,21 @@ func TestSeveralCandidatesAreNoRootCause(t *testing.T) {
 	}
 }
 
+// Requests on a route that is served all day don't stand out; a few that do, of one client, name the client.
+func TestOneClientStandsOut(t *testing.T) {
+	s := detecttest.Busy()
+	s.Foreign(4017, 17, 4001, "/memfd:x", record.ExeMemfd, implant, at)
+	s.Request(at.Add(-20*time.Millisecond), "10.0.7.31:1", "POST", "/avatar?name=x", 201)
+	s.Request(at.Add(5*time.Millisecond), "10.0.7.31:2", "GET", "/convert", 202)
+	for i := range 20 {
+		s.Request(at.Add(time.Duration(i)*time.Millisecond), "10.0.7.40:9", "GET", "/?item=3", 200)
+	}
+	v := judge(t, s).Verdict
+	if v.RootCause == nil || !strings.Contains(v.RootCause.Statement, "10.0.7.31") || !strings.Contains(v.RootCause.Statement, "not proven") || v.RootCause.Confidence > 0.5 {
+		t.Errorf("root cause %+v, gaps %+v", v.RootCause, v.Gaps)
+	}
+}
+
 // A process tree that no kernel would show must not hang the investigation.
 func TestForgedTree(t *testing.T) {
 	s := detecttest.Busy()

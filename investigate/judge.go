@@ -2,6 +2,7 @@ package investigate
 
 import (
 	"math"
+	"slices"
 
 	"github.com/sherd-forensics/sherd/detect"
 	"github.com/sherd-forensics/sherd/verdict"
@@ -21,12 +22,15 @@ const (
 	weightMedium   = 0.30
 )
 
-// For clean it is maxClean: an intruder who came and went without a trace can't be excluded. For inconclusive it is the share
+// For clean it is maxClean, less perMiss for each of up to maxMisses things that the capture missed against its will: an
+// intruder who came and went without a trace can't be excluded. For inconclusive it is the share
 // of the rules that could be asked, halved. All of them shrink by up to blindShare with the share of rules that were blind, and
 // no verdict is certain.
 const (
 	maxClean   = 0.95
 	maxAny     = 0.99
+	perMiss    = 0.03
+	maxMisses  = 5
 	blindShare = 0.15
 )
 
@@ -65,7 +69,7 @@ func (w *work) judge() {
 	case share < 1 || w.p.Truncated() || len(w.essentialGaps()) > 0:
 		v.Verdict, v.Confidence = verdict.Inconclusive, share/2
 	default:
-		v.Verdict, v.Confidence = verdict.Clean, maxClean
+		v.Verdict, v.Confidence = verdict.Clean, maxClean-perMiss*float64(min(w.misses(), maxMisses))
 	}
 	v.Confidence *= 1 - blindShare*(1-share)
 	v.Confidence = math.Round(100*min(v.Confidence, maxAny)) / 100
@@ -84,6 +88,17 @@ func (w *work) essentialGaps() []string {
 		}
 	}
 	return out
+}
+
+// misses counts what the capture missed of the essential kinds against its will.
+func (w *work) misses() int {
+	n := 0
+	for _, m := range w.f.Coverage.Missed {
+		if !m.Deliberate && slices.Contains(essential, m.Kind) {
+			n++
+		}
+	}
+	return n
 }
 
 // bad reports whether the verdict claims an intrusion.

@@ -43,14 +43,43 @@ const (
 	// near is the window in which a single request is taken for the cause even if it does not name the file.
 	near = int64(2 * time.Second)
 	// perAnchor bounds the requests kept around one event.
-	perAnchor = 64
+	perAnchor   = 64
+	maxRequests = 20_000
 )
 
 type logSummary struct {
 	lines  int
 	any    bool // there are logs at all
-	first  int64
 	broken int
+	// routes counts the requests of the whole log by method and path, without the query.
+	routes map[string]int
+}
+
+const (
+	// maxRoutes bounds the routes that are counted: an attacker can log any number of different ones.
+	maxRoutes = 100_000
+	// rare is how often a route may have been served for a request on it to stand out.
+	rare = 5
+)
+
+func (r *request) route() string {
+	p, _, _ := strings.Cut(r.Path, "?")
+	return r.Method + " " + p
+}
+
+// rareOnes keeps the requests on routes that were hardly ever served: one on a route that was served hundreds of times
+// without harm does not stand out. When none is rare, all stay.
+func (w *work) rareOnes(all []*request) []*request {
+	var out []*request
+	for _, r := range all {
+		if w.logs.routes[r.route()] <= rare {
+			out = append(out, r)
+		}
+	}
+	if len(out) == 0 {
+		return all
+	}
+	return out
 }
 
 // anchors are the times around which requests matter.
@@ -79,6 +108,7 @@ func (w *work) anchors() []int64 {
 
 func (w *work) readLogs(ctx context.Context) error {
 	anchors := w.anchors()
+	w.logs.routes = map[string]int{}
 	kept := make([]int, len(anchors))
 	for l, err := range logLines(w.p) {
 		if w.logs.lines&0xfff == 0 && ctx.Err() != nil {
@@ -90,15 +120,22 @@ func (w *work) readLogs(ctx context.Context) error {
 		}
 		w.logs.any = true
 		w.logs.lines++
-		if w.logs.first == 0 || l.Time < w.logs.first {
-			w.logs.first = l.Time
-		}
-		i, _ := slices.BinarySearch(anchors, l.Time-windowAfter)
-		if i == len(anchors) || anchors[i] > l.Time+windowBefore || kept[i] >= perAnchor {
+		if len(anchors) == 0 {
 			continue
 		}
-		if r, ok := parseRequest(l.Text); ok {
-			r.Time, r.Cite = l.Time, l.Cite
+		r, ok := parseRequest(l.Text)
+		if !ok {
+			continue
+		}
+		if _, known := w.logs.routes[r.route()]; known || len(w.logs.routes) < maxRoutes {
+			w.logs.routes[r.route()]++
+		}
+		i, _ := slices.BinarySearch(anchors, l.Time-windowAfter)
+		if i == len(anchors) || anchors[i] > l.Time+windowBefore || kept[i] >= perAnchor && w.logs.routes[r.route()] > rare {
+			continue
+		}
+		r.Time, r.Cite = l.Time, l.Cite
+		if len(w.requests) < maxRequests {
 			w.requests = append(w.requests, r)
 			kept[i]++
 		}

@@ -299,7 +299,11 @@ func (p *printer) findings(v *verdict.Verdict) {
 		label = ""
 	}
 	if info > 0 {
-		p.section(label, plural(info, "note")+" that don't weigh (-v shows them)", nil)
+		words := plural(info, "note") + " that don't weigh (-v shows them)"
+		if info == 1 {
+			words = "1 note that doesn't weigh (-v shows it)"
+		}
+		p.section(label, words, nil)
 	}
 }
 
