@@ -29,6 +29,7 @@ want setfattr attr
 want jq jq
 [ -e /usr/include/stdio.h ] || need+=(libc6-dev)
 [ -e /usr/lib/cni/bridge ] || need+=(containernetworking-plugins)
+[ -e /usr/lib/python3/dist-packages/venv ] || python3 -c "import ensurepip" 2>/dev/null || need+=(python3-venv)
 [ -e /etc/ssl/certs/ca-certificates.crt ] || need+=(ca-certificates)
 
 if [ ${#need[@]} -gt 0 ]; then
