@@ -71,6 +71,9 @@ func open(f *os.File, path string, o OpenOptions) (*Package, error) {
 	if !st.Mode().IsRegular() {
 		return nil, &NotPackageError{path, "it is not a regular file"}
 	}
+	if st.Size() == 0 {
+		return nil, &NotPackageError{path, "it is empty"}
+	}
 	src, err := openSource(f, path, st.Size(), o.Identities)
 	if err != nil {
 		return nil, err

@@ -78,6 +78,9 @@ func Verify(ctx context.Context, path string, o VerifyOptions) (*Report, error) 
 	if !st.Mode().IsRegular() {
 		return nil, &NotPackageError{path, "it is not a regular file"}
 	}
+	if st.Size() == 0 {
+		return nil, &NotPackageError{path, "it is empty"}
+	}
 	src, err := openSource(f, path, st.Size(), o.Identities)
 	var altered *AlteredError
 	if errors.As(err, &altered) {
