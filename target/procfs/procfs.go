@@ -8,6 +8,7 @@
 package procfs
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -174,4 +175,61 @@ func (r *Runtime) Started(pid int) time.Time {
 		}
 	}
 	return time.Time{}
+}
+
+// Runs reports whether process pid is the container id: its cgroup or the runtime's process above it names the id.
+func (r *Runtime) Runs(pid int, id string) bool {
+	p, ok := r.process(pid)
+	if !ok || id == "" {
+		return false
+	}
+	for _, c := range p.Cgroups {
+		if strings.Contains(c, id) {
+			return true
+		}
+	}
+	return slices.Contains(r.cmdline(p.PPID), id)
+}
+
+// Frozen reports whether the cgroup freezer holds the cgroup at path.
+func (r *Runtime) Frozen(path string) bool {
+	s := &scan{r: r}
+	return s.frozen(path)
+}
+
+// Monitor is a conmon that looks after a container of Podman's or CRI-O's.
+type Monitor struct {
+	ID, Bundle, PIDFile string
+	UID                 int
+}
+
+// Monitors finds the conmon processes outside of every container.
+func (r *Runtime) Monitors() []Monitor {
+	s := &scan{r: r, host: r.hostNamespaces(), roots: map[uint64]string{}}
+	if m, ok := RootMount(r.hostMounts()); ok {
+		s.hostRoot = m.Dev + m.Root
+	}
+	pids, err := r.pids()
+	if err != nil {
+		return nil
+	}
+	var out []Monitor
+	for _, pid := range pids {
+		b, err := r.file(pid, "stat")
+		if err != nil {
+			continue
+		}
+		if st, ok := parseStat(b); !ok || st.comm != "conmon" {
+			continue
+		}
+		p, ok := r.process(pid)
+		if !ok {
+			continue
+		}
+		if sh := s.shim(p); sh != nil && sh.bundle != "" {
+			args := r.cmdline(pid)
+			out = append(out, Monitor{ID: sh.id, Bundle: sh.bundle, PIDFile: cmp.Or(flag(args, "-p"), flag(args, "--container-pidfile")), UID: p.UID})
+		}
+	}
+	return out
 }
