@@ -200,6 +200,12 @@ func (c *captured) summary(width int) string {
 	return b.String()
 }
 
+// line is the capture in one line, before the verdict that says the rest.
+func (c *captured) line() string {
+	return fmt.Sprintf("captured and sealed in %s → %s   %s   signed by %s", console.Duration(c.result.Elapsed),
+		printable.Text(c.path), console.Bytes(c.result.Sealed.Size), printable.Text(c.result.Sealed.Signer))
+}
+
 // describe names a container in a few words.
 func describe(c *target.Container) []string {
 	out := []string{printable.Clip(c.Name, 60)}

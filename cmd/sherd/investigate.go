@@ -79,8 +79,7 @@ func (a *app) investigate(ctx context.Context, args []string, f *captureFlags, j
 			fmt.Fprintln(text)
 		}
 		if head != "" && !a.quiet {
-			fmt.Fprint(text, head)
-			fmt.Fprintln(text)
+			fmt.Fprintln(text, head)
 		}
 		opts := report.Options{Width: min(console.Width(a.out), 120), Colour: console.Colour(a.out), Zone: zone, Verbose: a.verbose}
 		if err := report.Text(text, res, opts); err != nil {
@@ -123,7 +122,7 @@ func (a *app) evidenceOf(ctx context.Context, arg string, f *captureFlags) (path
 	if err != nil {
 		return "", "", err
 	}
-	return got.path, got.summary(console.Width(a.out)), nil
+	return got.path, got.line(), nil
 }
 
 // judge investigates one package, and writes its report if asked to.

@@ -165,17 +165,21 @@ func Table(w io.Writer, width int, header []string, rows [][]string) {
 	}
 }
 
-// narrow takes columns from the widest until all fit.
+// narrow takes columns from the widest until all fit. The first column names the row and is what people copy: it keeps its
+// width unless it alone is wider than half the terminal.
 func narrow(cols []int, width int) {
 	for {
-		sum, widest := 2*(len(cols)-1), 0
+		sum, widest := 2*(len(cols)-1), -1
 		for i, c := range cols {
 			sum += c
-			if c > cols[widest] {
+			if i == 0 && c <= width/2 {
+				continue
+			}
+			if widest < 0 || c > cols[widest] {
 				widest = i
 			}
 		}
-		if sum <= width || cols[widest] <= 8 {
+		if sum <= width || widest < 0 || cols[widest] <= 6 {
 			return
 		}
 		cols[widest]--
