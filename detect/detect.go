@@ -55,6 +55,7 @@ type Finding struct {
 	PID     int    // as the collector's /proc numbers it, 0 if no process is concerned
 	Path    string // of the file concerned, raw bytes, "" if none
 	SHA256  string // of that file
+	Peer    string // ip:port of the other end of a connection, "" if none is concerned
 	When    int64  // nanoseconds UTC, 0 unknown: when it began
 	Foreign bool   // the process or file concerned is taken for the intruder's
 }

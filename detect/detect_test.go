@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -88,7 +89,12 @@ var cases = map[string]struct {
 	"network-unexposed-listener": {func(s *detecttest.Scene) {
 		s.Sockets = append(s.Sockets, record.Socket{Family: "inet", Protocol: "tcp", State: "listen", LocalIP: "0.0.0.0", LocalPort: 9229, Inode: 9900, Owners: []record.Owner{{PID: 4001, FD: 9}}})
 	}, verdict.Info, "sockets"},
-	"network-outbound": {func(*detecttest.Scene) {}, verdict.Info, "sockets"},
+	"network-outbound": {func(s *detecttest.Scene) {
+		s.Connect(&s.Processes[0], 9, "203.0.113.9", 4444, 10, 20)
+	}, verdict.Medium, "target"},
+	"file-holds-environment": {func(s *detecttest.Scene) {
+		s.MountFile("/dev/shm", "/dev/shm/.env", strings.Join(s.Env[4001], "\x00")+"\x00", 0o600, after)
+	}, verdict.High, "environ"},
 	"network-raw-socket": {func(s *detecttest.Scene) {
 		p := s.Foreign(4017, 17, 4001, "/usr/lib/conv", record.ExeDrift, implant, after)
 		s.Sockets = append(s.Sockets, record.Socket{Family: "packet", Protocol: "raw", Inode: 9900, Owners: []record.Owner{{PID: p.PID, FD: 3}}})

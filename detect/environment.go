@@ -80,6 +80,11 @@ func (f *Facts) injected(value string, worst verdict.Severity) (verdict.Severity
 				return worst, "; " + say(c.Path) + ", to which it leads, is not the image's"
 			}
 		}
+		for i := range f.Files.Mounted {
+			if r := &f.Files.Mounted[i]; (string(r.Path) == path || under(string(r.Path), path)) && f.afterStart(firstOf(r.Btime, r.Ctime)) {
+				return worst, "; " + say(r.Path) + ", to which it leads, came after the container had started"
+			}
+		}
 		if m := f.mountOf(path); m != nil && m.Writable {
 			return min2(worst, verdict.Medium), "; it leads to the mount at " + say(m.Point)
 		}

@@ -42,6 +42,7 @@ type Process struct {
 	Cite    verdict.Citation
 	Env     []Variable
 	HasEnv  bool
+	EnvHash string // SHA-256 of the environment as the kernel shows it, "" if not collected
 	Maps    []Mapping
 	HasMaps bool
 }
@@ -72,7 +73,9 @@ type File = inventory.Row
 type Files struct {
 	Changes []inventory.Change // by path
 	Mounted []File             // ELF files and scripts on mounts
-	Secrets []File             // files on mounts of secrets
+	// Staged are files whose content is a process's environment, byte for byte; the value is that process's pid.
+	Staged  map[string]Staged
+	Secrets []File // files on mounts of secrets
 	// Image maps the hash of each ELF file of the image to its path.
 	Image map[string]string
 	// ByPath has the rows of files that processes run or map, as the container sees them.
@@ -82,6 +85,12 @@ type Files struct {
 	LayerFiles int
 	// Dropped counts changes beyond the limit; only data files are ever dropped.
 	Dropped int
+}
+
+// Staged is a file that holds a process's environment.
+type Staged struct {
+	File File
+	PID  int
 }
 
 // Settings are what image and runtime were told.

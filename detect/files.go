@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"debug/elf"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/sherd-forensics/sherd/evidence/record"
@@ -44,6 +46,12 @@ func fileRules() []Rule {
 			Rationale:   "Under a read-only root these are the places where an intruder can put a program.",
 			FalseAlarms: "Init containers copy tools to volumes before the container starts: noted as information.",
 			Needs:       []Fact{Inventory, Mounts}, check: mountedPrograms,
+		},
+		{
+			ID: "file-holds-environment", Title: "A file holds a process's environment, byte for byte", Severity: verdict.High, Technique: "T1074.001",
+			Rationale:   "Environments hold secrets. A copy of /proc/PID/environ in a file was made to be taken away.",
+			FalseAlarms: "Programs that save their environment write it as lines of text, not with the kernel's NUL bytes.",
+			Needs:       []Fact{Inventory, Processes, Environments}, check: holdsEnvironment,
 		},
 		{
 			ID: "file-rights-changed", Title: "A file of the image changed its owner or mode", Severity: verdict.Low, Technique: "T1222.002",
@@ -387,6 +395,25 @@ func mountedPrograms(f *Facts, a *Answer) {
 		}
 		n++
 		a.hit(fd)
+	}
+}
+
+func holdsEnvironment(f *Facts, a *Answer) {
+	for _, path := range slices.Sorted(maps.Keys(f.Files.Staged)) {
+		s := f.Files.Staged[path]
+		p := f.Process(s.PID)
+		if p == nil {
+			continue
+		}
+		raw, err := record.Unescape(s.File.Artifact)
+		if err != nil {
+			raw = ""
+		}
+		cites := append(f.withArtifact(s.File.Cite, raw), f.withArtifact(p.Cite, p.Dir+"/environ")...)
+		a.hit(Finding{
+			Finding: verdict.Finding{Statement: say(path) + " is a copy of the environment of " + Describe(p), Citations: cites},
+			Path:    path, SHA256: s.File.SHA256, When: firstOf(s.File.Btime, s.File.Ctime), Foreign: true,
+		})
 	}
 }
 

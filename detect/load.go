@@ -159,6 +159,9 @@ func (f *Facts) loadEnviron(p *evidence.Package, proc *Process) {
 		return
 	}
 	proc.HasEnv = len(e.Errors) == 0
+	if len(b) > 0 {
+		proc.EnvHash = e.SHA256
+	}
 	for off := 0; off < len(b); {
 		n := slices.Index(b[off:], 0)
 		if n < 0 {
@@ -300,6 +303,12 @@ func (f *Facts) loadFiles(ctx context.Context, p *evidence.Package) {
 		f.Missing[Inventory], f.Missing[Baseline] = f.absent("filesystem"), f.absent("filesystem")
 		return
 	}
+	f.Files.Staged = map[string]Staged{}
+	environ := map[string]int{}
+	for i := len(f.Processes) - 1; i >= 0; i-- {
+		environ[f.Processes[i].EnvHash] = f.Processes[i].PID
+	}
+	delete(environ, "")
 	wanted := map[string]bool{}
 	for i := range f.Processes {
 		wanted[string(f.Processes[i].Exe.Path)] = true
@@ -318,6 +327,9 @@ func (f *Facts) loadFiles(ctx context.Context, p *evidence.Package) {
 		}
 		baseline = baseline || r.Tree == record.TreeBoth || r.Tree == record.TreeImage
 		f.addFile(r, wanted)
+		if pid, same := environ[r.SHA256]; same && r.Tree == record.TreeRoot && r.Type == record.TypeFile && r.SHA256 != "" && len(f.Files.Staged) < maxMounted {
+			f.Files.Staged[string(r.Path)] = Staged{r, pid}
+		}
 	}
 	for c, err := range inventory.Drift(p) {
 		if ctx.Err() != nil {

@@ -1,7 +1,6 @@
 package detect
 
 import (
-	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -39,10 +38,10 @@ func networkRules() []Rule {
 			Needs:       []Fact{Processes, Sockets, Config}, check: unexposed,
 		},
 		{
-			ID: "network-outbound", Title: "The image's program has connections that it made", Severity: verdict.Info, Technique: "",
-			Rationale:   "Databases and services, mostly. Code that runs inside the application itself calls out the same way, so they are worth a look.",
-			FalseAlarms: "It is information and never weighs.",
-			Needs:       []Fact{Processes, Sockets}, check: outbound,
+			ID: "network-outbound", Title: "The image's program calls a place that nothing explains", Severity: verdict.Medium, Technique: "T1571",
+			Rationale:   "Code that an intruder runs inside the application itself calls out from the application's own process. Its port is then neither named in the configuration nor that of a known service.",
+			FalseAlarms: "Calls to known services' ports, to ports and addresses that environment or command line name, and into the container's own pod are information. A service on an unusual port that only a configuration file names is told all the same.",
+			Needs:       []Fact{Processes, Sockets, Environments, Config}, check: outbound,
 		},
 		{
 			ID: "network-raw-socket", Title: "A process has a raw or packet socket", Severity: verdict.Medium, Technique: "T1040",
@@ -236,41 +235,92 @@ func unexposed(f *Facts, a *Answer) {
 	}
 }
 
-// outbound lists the peers that the image's own programs called, most bytes out first, bounded.
+// services are ports of services that applications call: names, mail, web, directories, databases, queues, stores, telemetry.
+var services = map[int]bool{
+	22: true, 25: true, 53: true, 80: true, 88: true, 110: true, 123: true, 143: true, 389: true, 443: true, 445: true, 465: true, 514: true, 587: true, 636: true, 853: true, 993: true, 995: true,
+	1433: true, 1521: true, 1883: true, 2049: true, 2181: true, 2375: true, 2376: true, 2379: true, 2380: true, 3128: true, 3268: true, 3269: true, 3306: true, 3478: true,
+	4222: true, 4317: true, 4318: true, 5044: true, 5432: true, 5433: true, 5671: true, 5672: true, 5984: true, 6379: true, 6380: true, 6443: true, 6831: true, 6832: true,
+	7000: true, 7233: true, 7474: true, 7687: true, 8080: true, 8086: true, 8123: true, 8125: true, 8126: true, 8200: true, 8300: true, 8301: true, 8443: true, 8500: true, 8529: true, 8600: true, 8883: true,
+	9000: true, 9042: true, 9090: true, 9092: true, 9093: true, 9094: true, 9160: true, 9200: true, 9300: true, 9411: true, 10250: true, 11211: true, 15672: true, 15010: true, 15012: true,
+	24224: true, 26257: true, 26379: true, 27017: true, 27018: true, 28015: true, 33060: true, 50000: true, 50051: true,
+}
+
+// outbound judges the connections that the image's own programs made.
 func outbound(f *Facts, a *Answer) {
-	type out struct {
-		s    *Socket
-		p    *Process
-		sent uint64
-	}
 	listening := f.listenPorts()
-	var all []out
+	local := map[string]bool{}
+	for i := range f.Sockets {
+		local[f.Sockets[i].LocalIP] = true
+	}
 	seen := map[string]bool{}
+	noted := 0
 	for i := range f.Sockets {
 		s := &f.Sockets[i]
-		if !Remote(s) || listening[s.LocalPort] || seen[Peer(s.RemoteIP, s.RemotePort)] {
+		// Which side called can't be told when a port of ours that something once listened on is involved; UDP has no sides.
+		if !Remote(s) || listening[s.LocalPort] || local[s.RemoteIP] || strings.HasPrefix(s.Protocol, "udp") {
 			continue
 		}
 		for _, p := range f.owners(s) {
-			if f.Foreign(p) || f.otherRoot(p) {
+			key := itoa(p.PID) + " " + Peer(s.RemoteIP, s.RemotePort)
+			if f.Foreign(p) || f.otherRoot(p) || seen[key] {
 				continue
 			}
-			o := out{s: s, p: p}
-			if s.BytesSent != nil {
-				o.sent = *s.BytesSent
+			seen[key] = true
+			sev, words := verdict.Medium, ", which neither the configuration nor a known service's port explains"
+			if services[s.RemotePort] || f.named(p, s) {
+				if noted++; noted > perRule {
+					continue
+				}
+				sev, words = verdict.Info, " that it made"
+			} else if !p.HasEnv {
+				a.blind("whether "+Describe(p)+" was told to call "+Peer(s.RemoteIP, s.RemotePort), "its environment was not collected")
+				continue
 			}
-			seen[Peer(s.RemoteIP, s.RemotePort)] = true
-			all = append(all, o)
-			break
+			a.hit(Finding{
+				Finding: verdict.Finding{Severity: sev, Citations: []verdict.Citation{s.Cite, p.Cite},
+					Statement: fmt.Sprintf("%s has a connection with %s%s%s", Describe(p), Peer(s.RemoteIP, s.RemotePort), words, traffic(s))},
+				PID: p.PID, Path: string(p.Exe.Path), Peer: Peer(s.RemoteIP, s.RemotePort),
+			})
 		}
 	}
-	slices.SortStableFunc(all, func(x, y out) int { return cmp.Compare(y.sent, x.sent) })
-	for _, o := range all[:min(len(all), perRule)] {
-		a.hit(Finding{
-			Finding: verdict.Finding{Citations: []verdict.Citation{o.s.Cite, o.p.Cite},
-				Statement: fmt.Sprintf("%s has a connection with %s that it made%s", Describe(o.p), Peer(o.s.RemoteIP, o.s.RemotePort), traffic(o.s))},
-			PID: o.p.PID, Path: string(o.p.Exe.Path),
-		})
+}
+
+// named reports whether command line or environment name a peer's address or port.
+func (f *Facts) named(p *Process, s *Socket) bool {
+	port := itoa(s.RemotePort)
+	says := func(text string) bool { return strings.Contains(text, s.RemoteIP) || hasNumber(text, port) }
+	for _, arg := range p.Cmdline {
+		if says(string(arg)) {
+			return true
+		}
+	}
+	for _, v := range p.Env {
+		if says(v.Value) {
+			return true
+		}
+	}
+	for _, v := range f.Config.Env {
+		if says(v) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(f.Container.Entrypoint, says)
+}
+
+// hasNumber reports whether text has a number as a whole, not as a part of a longer one or of a dotted address.
+func hasNumber(text, number string) bool {
+	part := func(c byte) bool { return c >= '0' && c <= '9' || c == '.' }
+	for off := 0; ; {
+		i := strings.Index(text[off:], number)
+		if i < 0 {
+			return false
+		}
+		i += off
+		end := i + len(number)
+		if (i == 0 || !part(text[i-1])) && (end == len(text) || !part(text[end])) {
+			return true
+		}
+		off = i + 1
 	}
 }
 

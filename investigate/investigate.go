@@ -272,10 +272,10 @@ func (w *work) processRow(p *detect.Process, depth int) Process {
 	}
 }
 
-// victim reports whether a finding that weighs concerns a process.
+// victim reports whether a finding that weighs says that a process does what its image's program does not do by itself.
 func (w *work) victim(pid int) bool {
 	return slices.ContainsFunc(w.findings, func(f detect.Finding) bool {
-		return f.PID == pid && f.Severity.Rank() >= verdict.High.Rank() && f.Rule != "process-traced" && f.Rule != "process-outside-cgroup"
+		return f.PID == pid && weighs(&f) && f.Rule != "process-traced" && f.Rule != "process-outside-cgroup"
 	})
 }
 

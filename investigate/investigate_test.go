@@ -98,6 +98,10 @@ var honest = map[string]func(*scene){
 	"tools copied to a volume before the start": func(s *scene) {
 		s.MountFile("/var/lib/shop", "/var/lib/shop/bin/agent", elf+"agent", 0o755, detecttest.Start.Add(-time.Minute))
 	},
+	"a service that the configuration names": func(s *scene) {
+		s.Env[4001] = append(s.Env[4001], "LEDGER=tcp://ledger:7443")
+		s.Connect(&s.Processes[0], 9, "10.0.8.9", 7443, 2048, 20)
+	},
 	"a dead child": func(s *scene) {
 		p := s.Process(4090, 90, 4001, "", record.ExeUnknown, at)
 		p.State, p.Exe = "Z", record.Exe{Origin: record.ExeUnknown, Error: "no such process"}
@@ -170,6 +174,12 @@ var attacks = map[string]attack{
 	"staged in shared memory": {func(s *scene) {
 		s.MountFile("/dev/shm", "/dev/shm/.stage", implant, 0o755, at)
 	}, verdict.Suspicious, []string{"file-program-in-memory-mount"}, []string{"file:/dev/shm/.stage"}, ""},
+	"code in the application's own process": {func(s *scene) {
+		s.Connect(&s.Processes[0], 9, "203.0.113.9", 4444, 2048, 20)
+	}, verdict.Suspicious, []string{"network-outbound"}, []string{"process:/app/server#1", "address:203.0.113.9:4444", "credential:DB_PASSWORD"}, ""},
+	"environment staged": {func(s *scene) {
+		s.MountFile("/dev/shm", "/dev/shm/.env", strings.Join(s.Env[4001], "\x00")+"\x00", 0o600, at)
+	}, verdict.Suspicious, []string{"file-holds-environment"}, []string{"file:/dev/shm/.env"}, ""},
 	"setuid": {func(s *scene) {
 		s.AddFile("/tmp/su", implant, 0o4755, at)
 	}, verdict.Compromised, []string{"file-gained-privilege", "file-foreign-program"}, []string{"file:/tmp/su"}, ""},

@@ -76,7 +76,10 @@ func (w *work) containerCite() (verdict.Citation, bool) {
 func (w *work) scopeProcesses() {
 	for _, p := range w.foreign() {
 		e := w.processEntity(p)
-		e.Role = "altered"
+		e.Role = "suspect"
+		if w.altered(p.PID) {
+			e.Role = "altered"
+		}
 		if w.f.Foreign(p) {
 			e.Role = "foreign"
 		}
@@ -102,6 +105,13 @@ func (w *work) scopeProcesses() {
 	}
 }
 
+// altered reports whether what a process runs is not what its image's program is.
+func (w *work) altered(pid int) bool {
+	return slices.ContainsFunc(w.findings, func(f detect.Finding) bool {
+		return f.PID == pid && weighs(&f) && (strings.HasPrefix(f.Rule, "memory-") || f.Rule == "environment-injects-code")
+	})
+}
+
 func (w *work) scopeFiles() {
 	for i := range w.findings {
 		f := &w.findings[i]
@@ -112,7 +122,7 @@ func (w *work) scopeFiles() {
 		switch f.Rule {
 		case "file-program-replaced", "file-configuration-changed", "file-gained-privilege":
 			role = "changed"
-		case "file-foreign-program", "file-program-in-memory-mount", "process-deleted-program-open", "memory-library-foreign":
+		case "file-foreign-program", "file-program-in-memory-mount", "process-deleted-program-open", "memory-library-foreign", "file-holds-environment":
 		case "process-foreign-program":
 			if !f.Foreign {
 				continue
@@ -159,10 +169,10 @@ func (w *work) peers() []peer {
 			if !slices.Contains(foreign, p) || !w.f.Foreign(p) && w.f.Inbound(s) {
 				continue // what comes in on an altered server's own port are its clients
 			}
-			if !w.f.Foreign(p) && !w.stdio(p, s) {
+			v := detect.Peer(s.RemoteIP, s.RemotePort)
+			if !w.f.Foreign(p) && !w.stdio(p, s) && !w.unexplained(p, v) {
 				continue
 			}
-			v := detect.Peer(s.RemoteIP, s.RemotePort)
 			k := slices.IndexFunc(out, func(x peer) bool { return x.value == v })
 			if k < 0 {
 				out = append(out, peer{value: v})
@@ -182,6 +192,11 @@ func (w *work) peers() []peer {
 		}
 	}
 	return out
+}
+
+// unexplained reports whether a finding says that nothing explains a process's connection with a peer.
+func (w *work) unexplained(p *detect.Process, peer string) bool {
+	return slices.ContainsFunc(w.findings, func(f detect.Finding) bool { return f.PID == p.PID && f.Peer == peer && weighs(&f) })
 }
 
 // stdio reports whether a socket is among a process's standard streams.
@@ -294,6 +309,7 @@ func (w *work) impact() {
 		w.credentials()
 		w.exfiltration()
 		w.resource()
+		w.staged()
 		w.openDoors()
 	}
 	w.persistence()
@@ -381,6 +397,15 @@ func (w *work) resource() {
 			continue
 		}
 		w.effect(verdict.ImpactResource, "T1496", fmt.Sprintf("%s used %s of processor time in %s", detect.Describe(p), span(p.CPUTime), span(age)), []verdict.Citation{p.Cite})
+	}
+}
+
+// staged tells of secrets that were put ready to be taken away.
+func (w *work) staged() {
+	for i := range w.findings {
+		if f := &w.findings[i]; f.Rule == "file-holds-environment" {
+			w.effect(verdict.ImpactCredential, f.Technique, f.Statement+", ready to be taken away", f.Citations)
+		}
 	}
 }
 
