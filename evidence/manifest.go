@@ -2,7 +2,6 @@ package evidence
 
 import (
 	"archive/tar"
-	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -130,7 +129,7 @@ func (e *Entry) check(typ string) error {
 // manifestWriter gathers the manifest while the package grows. It is kept compressed: a target may have more files than
 // there is memory for their names.
 type manifestWriter struct {
-	buf  bytes.Buffer
+	buf  blocks
 	z    *zstd.Encoder
 	size int64
 	n    int
@@ -196,6 +195,38 @@ func (m *manifestWriter) writeTo(w io.Writer) (int64, error) {
 	}
 	defer z.Close()
 	return io.Copy(w, z)
+}
+
+// blocks is a buffer that grows without copying and is read once.
+type blocks struct {
+	full [][]byte
+}
+
+func (b *blocks) Write(p []byte) (int, error) {
+	n := len(p)
+	for len(p) > 0 {
+		last := len(b.full) - 1
+		if last < 0 || len(b.full[last]) == cap(b.full[last]) {
+			b.full = append(b.full, make([]byte, 0, 256<<10))
+			last++
+		}
+		k := min(len(p), cap(b.full[last])-len(b.full[last]))
+		b.full[last] = append(b.full[last], p[:k]...)
+		p = p[k:]
+	}
+	return n, nil
+}
+
+func (b *blocks) Read(p []byte) (int, error) {
+	for len(b.full) > 0 && len(b.full[0]) == 0 {
+		b.full = b.full[1:]
+	}
+	if len(b.full) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, b.full[0])
+	b.full[0] = b.full[0][n:]
+	return n, nil
 }
 
 // parseManifest reads manifest.json. r is bounded by the caller; entries are decoded one by one, so that a lie about their

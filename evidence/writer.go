@@ -78,11 +78,19 @@ type Writer struct {
 	m      manifestWriter
 	names  map[uint64]struct{}
 	seed   maphash.Seed
-	keys   map[string]known   // by Meta.Key
-	sums   map[[32]byte]known // by content
-	holes  int64              // zeros hashed so far
-	head   []byte             // scratch
-	zero   [64 << 10]byte     // for filling up
+	once   storedOnce
+	holes  int64          // zeros hashed so far
+	head   []byte         // scratch
+	zero   [64 << 10]byte // for filling up
+}
+
+// storedOnce remembers contents that were sealed, by source and by hash. It is kept small: a tree may have more files than there
+// is memory for.
+type storedOnce struct {
+	known []known
+	keys  map[[2]uint64]int32
+	sums  map[[32]byte]int32
+	seeds [2]maphash.Seed
 }
 
 // known is a content that was sealed.
@@ -131,7 +139,7 @@ func NewWriter(out io.Writer, o WriterOptions) (*Writer, error) {
 		o.Key = k
 	}
 	w := &Writer{o: o, out: &output{w: out}, names: map[uint64]struct{}{}, seed: maphash.MakeSeed(),
-		keys: map[string]known{}, sums: map[[32]byte]known{}}
+		once: storedOnce{keys: map[[2]uint64]int32{}, sums: map[[32]byte]int32{}, seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}}}
 	w.buffers.New = func() any { return new([]byte) }
 	if err := w.m.init(o); err != nil {
 		return nil, fmt.Errorf("the target's description: %w", err)
@@ -226,13 +234,14 @@ func (w *Writer) add(m Meta, b []byte) (Entry, error) {
 	}
 	e.SHA256 = hex.EncodeToString(sum[:])
 	// A link costs a header of its own: below a block nothing is gained.
-	if k, ok := w.sums[sum]; ok && len(b) >= blockSize {
+	if i, ok := w.once.sums[sum]; ok && len(b) >= blockSize {
+		k := w.once.known[i]
 		e.LinkTo, e.Offset = k.path, k.offset
 		return w.finish(&m, e, nil, k.path)
 	}
 	e, err = w.finish(&m, e, b, "")
 	if err == nil && len(b) >= blockSize {
-		w.remember(m.Key, known{e.Path, e.Size, e.Offset, sum}, true)
+		w.once.remember(m.Key, known{e.Path, e.Size, e.Offset, sum}, true)
 	}
 	return e, err
 }
@@ -241,10 +250,11 @@ func (w *Writer) add(m Meta, b []byte) (Entry, error) {
 func (w *Writer) linkByKey(m Meta, size int64) (Entry, bool, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	k, ok := w.keys[m.Key]
-	if !ok || k.size != size {
+	i, ok := w.once.keys[w.once.hash(m.Key)]
+	if !ok || w.once.known[i].size != size {
 		return Entry{}, false, nil
 	}
+	k := w.once.known[i]
 	m.Sparse = nil
 	e, err := w.entry(&m, size)
 	if err != nil || e.Path == "" {
@@ -255,12 +265,22 @@ func (w *Writer) linkByKey(m Meta, size int64) (Entry, bool, error) {
 	return e, true, err
 }
 
-func (w *Writer) remember(key string, k known, content bool) {
-	if key != "" && len(w.keys) < maxKnown {
-		w.keys[key] = k
+// hash stands for a key. 128 bits under secret seeds: two sources never share one, by chance or on purpose.
+func (s *storedOnce) hash(key string) [2]uint64 {
+	return [2]uint64{maphash.String(s.seeds[0], key), maphash.String(s.seeds[1], key)}
+}
+
+func (s *storedOnce) remember(key string, k known, content bool) {
+	if len(s.known) >= maxKnown || key == "" && !content {
+		return
 	}
-	if content && len(w.sums) < maxKnown {
-		w.sums[k.sum] = k
+	n := int32(len(s.known))
+	s.known = append(s.known, k)
+	if key != "" {
+		s.keys[s.hash(key)] = n
+	}
+	if content {
+		s.sums[k.sum] = n
 	}
 }
 
@@ -393,7 +413,7 @@ func (w *Writer) stream(m Meta, size int64, fill func(io.Writer) error) (Entry, 
 	sum.Sum(s[:0])
 	e.SHA256 = hex.EncodeToString(s[:])
 	if e.HashOf == "" {
-		w.remember(m.Key, known{e.Path, e.Size, e.Offset, s}, false)
+		w.once.remember(m.Key, known{e.Path, e.Size, e.Offset, s}, false)
 	}
 	return e, w.list(e, stored+int64(len(before)))
 }
