@@ -18,7 +18,7 @@ const (
 	// smallFile is up to which size a file is read ahead as a whole.
 	smallFile = 1 << 20
 	// readAhead bounds the memory for files read ahead.
-	readAhead = 12 << 20
+	readAhead = 6 << 20
 	// maxExtents bounds the data runs kept of one sparse file.
 	maxExtents = 1 << 16
 	// maxZeros bounds how many zeros of holes are hashed: a sparse file may claim eight exbibytes of them.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -119,13 +120,22 @@ func (r *Root) readlink(h *handle, name string) (string, error) {
 // direntSize is how much of a directory one system call may bring.
 const direntSize = 32 << 10
 
+// listings lends buffers of direntSize.
+var listings sync.Pool
+
 // Entries calls fn for each entry from the beginning, in the order of the file system, and holds no more than 32 KiB
 // of the directory at a time. An error of fn ends it and is returned.
 func (d *Dir) Entries(fn func(Entry) error) error {
 	if _, err := run(d.r.g, d.h, func(fd int) (int64, error) { return unix.Seek(fd, 0, unix.SEEK_SET) }, nil); err != nil {
 		return err
 	}
-	own := make([]byte, direntSize)
+	lent, ok := listings.Get().(*[]byte)
+	if !ok {
+		b := make([]byte, direntSize)
+		lent = &b
+	}
+	defer listings.Put(lent)
+	own := *lent
 	for {
 		chunk, err := run(d.r.g, d.h, func(fd int) ([]byte, error) {
 			buf := own

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -45,14 +46,18 @@ func xattrs(path string) (map[string]string, error) {
 	return readXattrs(path, unix.Llistxattr, unix.Lgetxattr)
 }
 
+// lists lends buffers: most objects have no attributes, and each is asked.
+var lists sync.Pool
+
 func readXattrs(path string, list func(string, []byte) (int, error), get func(string, string, []byte) (int, error)) (map[string]string, error) {
-	var small [1024]byte
-	buf := small[:]
-	n, err := list(path, buf)
-	if errors.Is(err, unix.ERANGE) {
-		buf = make([]byte, 64<<10)
-		n, err = list(path, buf)
+	lent, ok := lists.Get().(*[]byte)
+	if !ok {
+		b := make([]byte, 64<<10) // XATTR_LIST_MAX
+		lent = &b
 	}
+	defer lists.Put(lent)
+	buf := *lent
+	n, err := list(path, buf)
 	if errors.Is(err, unix.EOPNOTSUPP) || err == nil && n == 0 {
 		return nil, nil
 	}
