@@ -242,3 +242,50 @@ func TestFillThatFails(t *testing.T) {
 		}
 	}
 }
+
+// TestOddExtents has extents that no block boundary limits, against a plain model.
+func TestOddExtents(t *testing.T) {
+	isolate(t)
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 30 {
+		size := int64(1 + r.IntN(6000))
+		var x []Extent
+		want := make([]byte, size)
+		var data []byte
+		for at := int64(0); at < size; {
+			at += int64(r.IntN(900))
+			n := min(int64(r.IntN(700)), size-at)
+			if n < 0 {
+				break
+			}
+			x = append(x, Extent{at, n})
+			b := noise(byte(r.IntN(250)), int(n))
+			copy(want[at:], b)
+			data = append(data, b...)
+			at += n
+		}
+		if x == nil {
+			x = []Extent{}
+		}
+		path, _ := build(t, WriterOptions{}, func(w *Writer) {
+			e := must[Entry](t)(w.Stream(Meta{Path: "s", Sparse: x}, size, filler(data)))
+			if len(e.Errors) > 0 {
+				t.Errorf("%v of %d: %q", x, size, e.Errors)
+			}
+		})
+		p := must[*Package](t)(Open(path, OpenOptions{}))
+		got := must[[]byte](t)(p.ReadFile("s", 1<<20))
+		p.Close()
+		if !bytes.Equal(got, want) {
+			t.Fatalf("%v of %d: not what was given", x, size)
+		}
+		if _, err := Verify(context.Background(), path, trustTest()); err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		run(t, "tar", "--zstd", "-xf", path, "-C", dir)
+		if unpacked := must[[]byte](t)(os.ReadFile(dir + "/s")); !bytes.Equal(unpacked, want) {
+			t.Fatalf("%v of %d: tar unpacks something else", x, size)
+		}
+	}
+}

@@ -171,26 +171,6 @@ func paxTime(ns int64) string {
 	return s
 }
 
-// parsePaxTime is paxTime's inverse.
-func parsePaxTime(s string) (int64, error) {
-	sec, frac, _ := strings.Cut(s, ".")
-	neg := strings.HasPrefix(sec, "-")
-	n, err := strconv.ParseInt(strings.TrimPrefix(sec, "-"), 10, 64)
-	if err != nil || n < 0 || n > math.MaxInt64/1_000_000_000-1 {
-		return 0, fmt.Errorf("bad time %q", clip(s))
-	}
-	f := int64(0)
-	if frac != "" {
-		if f, err = strconv.ParseInt((frac + "000000000")[:9], 10, 64); err != nil || f < 0 {
-			return 0, fmt.Errorf("bad time %q", clip(s))
-		}
-	}
-	if n = n*1e9 + f; neg {
-		n = -n
-	}
-	return n, nil
-}
-
 func ascii(s string) bool {
 	for i := 0; i < len(s); i++ {
 		if s[i] >= 0x80 {

@@ -377,7 +377,10 @@ func (w *Writer) stream(m Meta, size int64, fill func(io.Writer) error) (Entry, 
 		return e, err
 	}
 	stored, before := size, []byte(nil)
+	given := m.Sparse
 	if m.Sparse != nil {
+		m.Sparse = alignExtents(given, size)
+		e.Sparse = m.Sparse
 		before = sparseMap(m.Sparse, size)
 		stored = dataLength(m.Sparse)
 		if holes := size - stored; holes > maxHoles || w.holes+holes > maxAllHoles {
@@ -399,7 +402,14 @@ func (w *Writer) stream(m Meta, size int64, fill func(io.Writer) error) (Entry, 
 		c.extents, c.size = m.Sparse, size
 	}
 	w.p.begin(sum)
-	ferr := fill(c)
+	var ferr error
+	if slices.Equal(given, m.Sparse) {
+		ferr = fill(c)
+	} else {
+		s := &spread{c: c, given: given, aligned: m.Sparse}
+		ferr = fill(s)
+		s.finish()
+	}
 	e.Errors = append(slices.Clip(e.Errors), c.notes(ferr)...)
 	for c.left > 0 && c.fatal == nil {
 		_, _ = c.Write(w.zero[:min(c.left, int64(len(w.zero)))])
