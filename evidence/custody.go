@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
@@ -94,9 +95,12 @@ func AppendCustodySigned(path string, e CustodyEntry, key *Key) (err error) {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
 		return fmt.Errorf("locking %s: %w", printable.Text(name), err)
 	}
-	seq, prev, end, err := custodyEnd(f, path)
+	seq, prev, end, torn, err := custodyEnd(f, path)
 	if err != nil {
 		return err
+	}
+	if torn != "" {
+		e.Note = strings.TrimSpace(e.Note + " [" + torn + "]")
 	}
 	if e.Seq, e.Prev = seq+1, prev; e.Time == "" {
 		e.Time = time.Now().UTC().Format(time.RFC3339Nano)
@@ -135,26 +139,27 @@ func (e CustodyEntry) sign(key *Key) ([]byte, error) {
 }
 
 // custodyEnd finds the last whole line, and moves what follows it aside.
-func custodyEnd(f *os.File, path string) (seq int, prev string, end int64, err error) {
+func custodyEnd(f *os.File, path string) (seq int, prev string, end int64, note string, err error) {
 	prev = custodyStart
 	b, err := io.ReadAll(io.LimitReader(f, maxCustodySize+1))
 	if err != nil {
-		return 0, "", 0, err
+		return 0, "", 0, "", err
 	}
 	if len(b) > maxCustodySize {
-		return 0, "", 0, fmt.Errorf("%s is larger than %d bytes", printable.Text(f.Name()), maxCustodySize)
+		return 0, "", 0, "", fmt.Errorf("%s is larger than %d bytes", printable.Text(f.Name()), maxCustodySize)
 	}
 	whole := b[:bytes.LastIndexByte(b, '\n')+1]
 	if torn := b[len(whole):]; len(torn) > 0 {
 		if err := setAside(path+".custody.torn", torn); err != nil {
-			return 0, "", 0, err
+			return 0, "", 0, "", err
 		}
+		note = fmt.Sprintf("a torn line of %d bytes, SHA-256 %s, was put aside", len(torn), lineSum(torn))
 		if err := f.Truncate(int64(len(whole))); err != nil {
-			return 0, "", 0, err
+			return 0, "", 0, "", err
 		}
 	}
 	if len(whole) == 0 {
-		return 0, prev, 0, nil
+		return 0, prev, 0, note, nil
 	}
 	last := whole[:len(whole)-1]
 	last = last[bytes.LastIndexByte(last, '\n')+1:]
@@ -163,7 +168,7 @@ func custodyEnd(f *os.File, path string) (seq int, prev string, end int64, err e
 		// A damaged log is not a reason to lose the next entry: it follows the bytes that are there, and verification will tell.
 		e.Seq = bytes.Count(whole, []byte{'\n'})
 	}
-	return e.Seq, lineSum(last), int64(len(whole)), nil
+	return e.Seq, lineSum(last), int64(len(whole)), note, nil
 }
 
 func setAside(path string, torn []byte) error {
