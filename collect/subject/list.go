@@ -1,20 +1,16 @@
 package subject
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/sherd-forensics/sherd/evidence/record"
-	"github.com/sherd-forensics/sherd/internal/safefs"
 	"github.com/sherd-forensics/sherd/target"
 )
 
@@ -25,62 +21,21 @@ const (
 	maxRounds = 6
 	// maxProcesses bounds the list; pid namespaces allow four million.
 	maxProcesses = 1 << 16
-	smallFile    = 1 << 20
 )
 
-// ErrUnstable says that processes kept appearing while they were listed, so that some may be missing.
-var ErrUnstable = errors.New("processes kept starting while they were listed: some may be missing")
+// Errors that come beside a list. They are wrapped: use errors.Is.
+var (
+	// ErrUnstable says that processes kept appearing while they were listed, so that some may be missing.
+	ErrUnstable = errors.New("processes kept starting while they were listed: some may be missing")
+	// ErrTooMany says that the list was cut.
+	ErrTooMany = fmt.Errorf("more than %d processes: the rest is left out", maxProcesses)
+	// ErrHidden says that the kernel holds processes of the container that /proc does not show.
+	ErrHidden = errors.New("/proc does not show every process")
+)
 
-// seen is what one look at a process tells.
-type seen struct {
-	pid, ppid int
-	ticks     uint64
-	cgroups   []string // paths, one for each hierarchy
-	pidNS     string
-	mntNS     string
-}
-
-// Identify gives the identity of one process, the host's pid namespace being that of proc.
-func Identify(proc string, pid int) (Process, error) {
-	_, ticks, err := Stat(proc, pid)
-	if err != nil {
-		return Process{}, err
-	}
-	return Process{PID: pid, ContainerPID: containerPID(proc, pid), StartTicks: ticks, Relation: record.InCgroup}, nil
-}
-
-// Stat reads the parent and the start time (in clock ticks since boot, field 22) of a process.
-func Stat(proc string, pid int) (ppid int, ticks uint64, err error) {
-	b, err := safefs.ReadProc(filepath.Join(proc, strconv.Itoa(pid), "stat"), 4096)
-	if err != nil {
-		return 0, 0, err
-	}
-	return ParseStat(b)
-}
-
-// ParseStat takes parent and start time out of the text of /proc/<pid>/stat (proc_pid_stat(5)). The name in it is the
-// process's own choice and may hold anything, a closing parenthesis too, so fields are counted from the last one.
-func ParseStat(b []byte) (ppid int, ticks uint64, err error) {
-	i := bytes.LastIndexByte(b, ')')
-	if i < 0 {
-		return 0, 0, fmt.Errorf("stat has no name: %q", b[:min(len(b), 40)])
-	}
-	f := strings.Fields(string(b[i+1:]))
-	if len(f) < 20 {
-		return 0, 0, fmt.Errorf("stat has only %d fields after the name", len(f))
-	}
-	if ppid, err = strconv.Atoi(f[1]); err != nil {
-		return 0, 0, fmt.Errorf("stat, parent: %w", err)
-	}
-	if ticks, err = strconv.ParseUint(f[19], 10, 64); err != nil {
-		return 0, 0, fmt.Errorf("stat, start time: %w", err)
-	}
-	return ppid, ticks, nil
-}
-
-// List finds the processes of a container: those in its cgroup, those in its namespaces that its cgroup does not hold, and
-// descendants of either that left both. It is empty for a container without a first process. ErrUnstable comes beside a
-// list that may lack some.
+// List finds the processes of a container: those in its cgroup, those in its pid or mount namespace that its cgroup does not
+// hold, and descendants of either that left both. A shared network namespace alone makes nobody a member. It is empty for
+// a container without a first process. An error comes beside a list that may lack some.
 func List(c *target.Container, proc string) ([]Process, error) {
 	if c.PID == 0 {
 		return nil, nil
@@ -91,23 +46,38 @@ func List(c *target.Container, proc string) ([]Process, error) {
 	}
 	m := newMatcher(c, proc, first)
 	found := map[int]Process{}
-	var scanErr error
 	grew := true
 	for round := 0; grew && round < maxRounds; round++ {
-		grew, scanErr = m.scan(found)
-		if scanErr != nil {
+		if grew, err = m.scan(found); err != nil {
 			break
 		}
 	}
-	if scanErr == nil && grew {
-		scanErr = ErrUnstable
+	errs := []error{err}
+	if err == nil && grew {
+		errs = append(errs, ErrUnstable)
 	}
+	errs = append(errs, m.ask(found), hidepid(proc))
 	out := make([]Process, 0, len(found))
 	for _, p := range found {
 		out = append(out, p)
 	}
 	slices.SortFunc(out, func(a, b Process) int { return a.PID - b.PID })
-	return out, scanErr
+	return out, oneLine(errs)
+}
+
+// oneLine joins errors so that they fit into one entry of the coverage.
+func oneLine(errs []error) error {
+	var out error
+	for _, err := range errs {
+		switch {
+		case err == nil:
+		case out == nil:
+			out = err
+		default:
+			out = fmt.Errorf("%w; %w", out, err)
+		}
+	}
+	return out
 }
 
 // matcher decides what belongs to the container.
@@ -115,23 +85,24 @@ type matcher struct {
 	proc    string
 	self    int
 	first   seen
-	cgroups []string // the container's, without those that say nothing ("/")
+	cgroups []string // the container's own
 	pidNS   string   // empty when shared with the host
 	mntNS   string
+	known   map[int]seen // from the scans before
 }
 
 func newMatcher(c *target.Container, proc string, first seen) *matcher {
-	m := &matcher{proc: proc, self: os.Getpid(), first: first}
+	m := &matcher{proc: proc, self: self(proc), first: first, known: map[int]seen{}}
 	for _, g := range append([]string{c.CgroupPath}, first.cgroups...) {
 		if g = path.Clean("/" + g); g != "/" && !slices.Contains(m.cgroups, g) {
 			m.cgroups = append(m.cgroups, g)
 		}
 	}
+	// What the host's first process or this one lives in is nobody's own.
 	host, err := look(proc, 1)
 	if err != nil {
 		host = seen{}
 	}
-	// What the host's first process or this one lives in is nobody's own.
 	me, err := look(proc, m.self)
 	if err != nil {
 		me = seen{}
@@ -142,30 +113,55 @@ func newMatcher(c *target.Container, proc string, first seen) *matcher {
 	if first.mntNS != host.mntNS && first.mntNS != me.mntNS {
 		m.mntNS = first.mntNS
 	}
-	// A cgroup that holds the host's first process or this one is no container's.
-	m.cgroups = slices.DeleteFunc(m.cgroups, func(g string) bool { return inside(host.cgroups, g) || inside(me.cgroups, g) })
+	// Nor is a cgroup the container's own that holds who started it, the shim or conmon: rootless Podman may have no cgroup to
+	// give, and in a hierarchy that a runtime does not manage a container stays in the cgroup of the session or service.
+	others := [][]string{host.cgroups, me.cgroups}
+	for pid, n := first.ppid, 0; pid > 1 && n < 64; n++ {
+		p, err := look(proc, pid)
+		if err != nil {
+			break
+		}
+		others = append(others, p.cgroups)
+		pid = p.ppid
+	}
+	m.cgroups = slices.DeleteFunc(m.cgroups, func(g string) bool {
+		return slices.ContainsFunc(others, func(paths []string) bool { return inside(paths, g) })
+	})
 	return m
+}
+
+// self is the number that we have in this /proc, which may be that of a pid namespace above ours; 0 if it does not show us.
+func self(proc string) int {
+	l, err := os.Readlink(filepath.Join(proc, "self"))
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(l)
+	if err != nil {
+		return 0
+	}
+	return pid
 }
 
 // inside reports whether any of the paths is g or lies below it.
 func inside(paths []string, g string) bool {
-	return slices.ContainsFunc(paths, func(p string) bool { return p == g || strings.HasPrefix(p, g+"/") })
+	return slices.ContainsFunc(paths, func(p string) bool { return p == g || strings.HasPrefix(p, g) && p[len(g)] == '/' })
 }
 
-// sibling reports whether a process has a cgroup beside one of the container's: it is another container's, of the same pod or
-// with a pid namespace that was shared on purpose.
-func (m *matcher) sibling(paths []string) bool {
+// sibling gives a cgroup of a process that lies beside one of the container's: it may be another container's, of the same pod or
+// with a pid namespace that was shared on purpose. It is "" if there is none.
+func (m *matcher) sibling(paths []string) string {
 	for _, p := range paths {
 		for _, g := range m.cgroups {
 			if p != "/" && path.Dir(p) == path.Dir(g) && path.Dir(g) != "/" {
-				return true
+				return p
 			}
 		}
 	}
-	return false
+	return ""
 }
 
-// relation says why a process belongs to the container, or "".
+// relation says why a process belongs to the container by itself, or "".
 func (m *matcher) relation(p seen) string {
 	for _, g := range m.cgroups {
 		if inside(p.cgroups, g) {
@@ -177,7 +173,7 @@ func (m *matcher) relation(p seen) string {
 		return record.InCgroup
 	case m.mntNS != "" && p.mntNS == m.mntNS:
 		return record.InNamespaces
-	case m.pidNS != "" && p.pidNS == m.pidNS && !m.sibling(p.cgroups):
+	case m.pidNS != "" && p.pidNS == m.pidNS && m.sibling(p.cgroups) == "":
 		return record.InNamespaces
 	}
 	return ""
@@ -185,9 +181,36 @@ func (m *matcher) relation(p seen) string {
 
 // scan looks at every process once and adds those that belong; grew says that there were new ones.
 func (m *matcher) scan(found map[int]Process) (grew bool, err error) {
-	d, err := os.Open(m.proc)
+	all, err := m.everyone()
 	if err != nil {
 		return false, err
+	}
+	relations := map[int]string{}
+	for pid, p := range all {
+		if r := m.relation(p); r != "" {
+			relations[pid] = r
+		}
+	}
+	m.descend(all, relations)
+	for pid, r := range relations {
+		p := all[pid]
+		if old, ok := found[pid]; ok && old.StartTicks == p.ticks {
+			continue
+		}
+		if len(found) >= maxProcesses {
+			return false, ErrTooMany
+		}
+		found[pid] = Process{PID: pid, ContainerPID: containerPID(m.proc, pid), StartTicks: p.ticks, Relation: r}
+		grew = true
+	}
+	return grew, nil
+}
+
+// everyone reads what /proc shows, oneself left out. Processes that were looked at before are only checked to be the same.
+func (m *matcher) everyone() (map[int]seen, error) {
+	d, err := os.Open(m.proc)
+	if err != nil {
+		return nil, err
 	}
 	defer d.Close()
 	all := map[int]seen{}
@@ -198,6 +221,13 @@ func (m *matcher) scan(found map[int]Process) (grew bool, err error) {
 			if aerr != nil || pid <= 0 || pid == m.self {
 				continue
 			}
+			if old, ok := m.known[pid]; ok {
+				if ppid, ticks, err := Stat(m.proc, pid); err == nil && ticks == old.ticks {
+					old.ppid = ppid
+					all[pid] = old
+					continue
+				}
+			}
 			if p, lerr := look(m.proc, pid); lerr == nil {
 				all[pid] = p
 			}
@@ -206,96 +236,51 @@ func (m *matcher) scan(found map[int]Process) (grew bool, err error) {
 			break
 		}
 	}
-	add := func(p seen, relation string) {
-		if old, ok := found[p.pid]; ok && old.StartTicks == p.ticks || len(found) >= maxProcesses {
-			return
-		}
-		found[p.pid] = Process{PID: p.pid, ContainerPID: containerPID(m.proc, p.pid), StartTicks: p.ticks, Relation: relation}
-		grew = true
-	}
-	for _, p := range all {
-		if r := m.relation(p); r != "" {
-			add(p, r)
-		}
-	}
-	// Descendants that left both: repeated until no child is new, since parents come in any order.
-	for more := true; more; {
-		more = false
-		for _, p := range all {
-			if _, ok := found[p.pid]; ok {
-				continue
-			}
-			if _, ok := found[p.ppid]; ok {
-				before := len(found)
-				add(p, record.Descendant)
-				more = more || len(found) > before
-			}
-		}
-	}
-	if len(found) >= maxProcesses {
-		return false, fmt.Errorf("more than %d processes: the rest is left out", maxProcesses)
-	}
-	return grew, nil
+	m.known = all
+	return all, nil
 }
 
-// look reads what tells where a process belongs. A process that is gone is an error; a namespace that may not be seen is "".
-func look(proc string, pid int) (seen, error) {
-	dir := filepath.Join(proc, strconv.Itoa(pid))
-	ppid, ticks, err := Stat(proc, pid)
-	if err != nil {
-		return seen{}, err
+// descend adds the descendants that left cgroup and namespaces. In a pid namespace that several containers share an orphan
+// of another one becomes a child of the namespace's first process, which may be this container's: an orphan that lives
+// where a process lives that is no descendant is that one's.
+func (m *matcher) descend(all map[int]seen, relations map[int]string) {
+	children := map[int][]int{}
+	for pid, p := range all {
+		children[p.ppid] = append(children[p.ppid], pid)
 	}
-	s := seen{pid: pid, ppid: ppid, ticks: ticks}
-	b, err := safefs.ReadProc(filepath.Join(dir, "cgroup"), smallFile)
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ESRCH):
-		return seen{}, err
-	case err == nil:
-		s.cgroups = cgroupPaths(b)
-	}
-	if s.pidNS, err = os.Readlink(filepath.Join(dir, "ns/pid")); err != nil {
-		s.pidNS = ""
-	}
-	if s.mntNS, err = os.Readlink(filepath.Join(dir, "ns/mnt")); err != nil {
-		s.mntNS = ""
-	}
-	return s, nil
-}
-
-// cgroupPaths takes the paths out of /proc/<pid>/cgroup (cgroups(7)): hierarchy:controllers:path.
-func cgroupPaths(b []byte) []string {
-	var out []string
-	for line := range strings.Lines(string(b)) {
-		parts := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
-		if len(parts) != 3 {
-			continue
+	closure := func(skip func(seen) bool) map[int]bool {
+		got := map[int]bool{}
+		var todo []int
+		for pid := range relations {
+			todo = append(todo, pid)
 		}
-		p := path.Clean("/" + strings.TrimSuffix(parts[2], " (deleted)"))
-		if !slices.Contains(out, p) {
-			out = append(out, p)
-		}
-	}
-	return out
-}
-
-// containerPID reads the innermost number of NSpid, 0 if the process has only the host's.
-func containerPID(proc string, pid int) int {
-	b, err := safefs.ReadProc(filepath.Join(proc, strconv.Itoa(pid), "status"), smallFile)
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(b)) {
-		if v, ok := strings.CutPrefix(line, "NSpid:"); ok {
-			f := strings.Fields(v)
-			if len(f) < 1 {
-				return 0
+		for len(todo) > 0 {
+			pid := todo[len(todo)-1]
+			todo = todo[:len(todo)-1]
+			for _, child := range children[pid] {
+				if relations[child] == "" && !got[child] && !skip(all[child]) {
+					got[child] = true
+					todo = append(todo, child)
+				}
 			}
-			n, err := strconv.Atoi(f[len(f)-1])
-			if err != nil {
-				return 0
-			}
-			return n
+		}
+		return got
+	}
+	type home struct{ cgroup, mntNS string }
+	descendants := closure(func(seen) bool { return false })
+	foreign := map[home]bool{}
+	for pid, p := range all {
+		if g := m.sibling(p.cgroups); g != "" && relations[pid] == "" && !descendants[pid] {
+			foreign[home{g, p.mntNS}] = true
 		}
 	}
-	return 0
+	if len(foreign) > 0 {
+		descendants = closure(func(p seen) bool {
+			g := m.sibling(p.cgroups)
+			return g != "" && foreign[home{g, p.mntNS}]
+		})
+	}
+	for pid := range descendants {
+		relations[pid] = record.Descendant
+	}
 }
