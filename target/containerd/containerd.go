@@ -207,6 +207,9 @@ func pick(all []found, id, ref string) (found, error) {
 		}
 	}
 	for _, f := range all {
+		if f.task == nil || f.task.status == taskStopped { // the error calls them running
+			continue
+		}
 		names = append(names, f.id)
 		if n := nameOf(f); n != f.id {
 			names = append(names, n)
@@ -233,5 +236,14 @@ func (r *Runtime) elsewhere(ctx context.Context, err error, ns, id string, asked
 	if !asked {
 		where += " (from " + r.confined + ")"
 	}
-	return fmt.Errorf("namespace %s of containerd has no container %q, but %s has: containerd://%s/%s: %w", where, id, f.namespace, f.namespace, f.id, err)
+	return &elsewhereError{fmt.Sprintf("namespace %s of containerd has no container %q, but %s has: containerd://%s/%s", where, id, f.namespace, f.namespace, f.id), nf}
 }
+
+// elsewhereError is a NotFoundError that knows better.
+type elsewhereError struct {
+	text string
+	nf   *target.NotFoundError
+}
+
+func (e *elsewhereError) Error() string { return e.text }
+func (e *elsewhereError) Unwrap() error { return e.nf }

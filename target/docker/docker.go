@@ -221,7 +221,9 @@ func pick(found []container.Summary, ref string) (string, error) {
 		if strings.HasPrefix(s.ID, ref) && ref != "" {
 			prefix = append(prefix, s.ID)
 		}
-		names = append(names, name(s))
+		if s.State == "running" || s.State == "paused" { // what the error calls running
+			names = append(names, name(s))
+		}
 	}
 	switch len(prefix) {
 	case 0:

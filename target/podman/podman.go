@@ -281,6 +281,10 @@ func (r *Runtime) List(ctx context.Context) ([]*target.Container, error) {
 	if err != nil {
 		return nil, err
 	}
+	return r.fillAll(ctx, all)
+}
+
+func (r *Runtime) fillAll(ctx context.Context, all []entry) ([]*target.Container, error) {
 	books := map[string]*book{}
 	var out []*target.Container
 	for _, e := range all {
@@ -288,9 +292,20 @@ func (r *Runtime) List(ctx context.Context) ([]*target.Container, error) {
 			return nil, ctx.Err()
 		}
 		c, _ := r.fill(e, r.book(books, e.store))
+		c.URL = url(e, all)
 		out = append(out, c)
 	}
 	return out, nil
+}
+
+// url names the container by its name, or by its id where another user's container has the same name.
+func url(e entry, all []entry) string {
+	for _, o := range all {
+		if o.ID != e.ID && slices.Contains(o.Names, e.name()) {
+			return "podman://" + e.ID
+		}
+	}
+	return "podman://" + e.name()
 }
 
 // Find takes a name, an id, or the beginning of one.
@@ -301,16 +316,30 @@ func (r *Runtime) Find(ctx context.Context, ref string) (*target.Container, erro
 		return nil, err
 	}
 	e, err := pick(all, ref)
+	var nf *target.NotFoundError
+	if errors.As(err, &nf) {
+		cs, lerr := r.fillAll(ctx, all)
+		if lerr != nil {
+			return nil, lerr
+		}
+		var names []string
+		for _, c := range cs {
+			if c.PID != 0 { // what the error calls running
+				names = append(names, c.Name)
+			}
+		}
+		nf.Near = target.Near(ref, names)
+	}
 	if err != nil {
 		return nil, err
 	}
 	c, d := r.fill(e, r.book(map[string]*book{}, e.store))
+	c.URL = url(e, all)
 	r.records(ctx, c, e, d)
 	return c, nil
 }
 
 func pick(all []entry, ref string) (entry, error) {
-	var names []string
 	var exact, prefix []entry
 	for _, e := range all {
 		if e.ID == ref || slices.Contains(e.Names, ref) {
@@ -319,7 +348,6 @@ func pick(all []entry, ref string) (entry, error) {
 		if ref != "" && strings.HasPrefix(e.ID, ref) {
 			prefix = append(prefix, e)
 		}
-		names = append(names, e.name())
 	}
 	hits := exact
 	if len(hits) == 0 {
@@ -327,7 +355,7 @@ func pick(all []entry, ref string) (entry, error) {
 	}
 	switch len(hits) {
 	case 0:
-		return entry{}, &target.NotFoundError{Runtime: "Podman", Ref: ref, Near: target.Near(ref, names), Others: len(all)}
+		return entry{}, &target.NotFoundError{Runtime: "Podman", Ref: ref, Others: len(all)}
 	case 1:
 		return hits[0], nil
 	}

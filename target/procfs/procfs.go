@@ -80,7 +80,7 @@ func (r *Runtime) Find(ctx context.Context, ref string) (*target.Container, erro
 	g, why := s.groupOf(p)
 	if g == nil {
 		if p.NS.Mnt == 0 {
-			return nil, fmt.Errorf("the namespaces of process %d (%s) can't be read, which needs root or CAP_SYS_PTRACE; run with sudo", pid, p.Comm)
+			return nil, fmt.Errorf("the namespaces of process %d (%s) can't be read: that needs root or CAP_SYS_PTRACE, and some kernels protect the machine's first process even then", pid, p.Comm)
 		}
 		return nil, fmt.Errorf("process %d (%s) runs in no container: its mounts and pid namespace are the machine's own; `sherd targets` lists the containers", pid, p.Comm)
 	}
