@@ -53,7 +53,7 @@ func (w *work) arrivals() []arrival {
 			file(arrival{time: p.Exe.Btime, path: path, entity: verdict.EntityFile + ":" + escaped(path), words: clip(path, 120) + " was created", cites: []verdict.Citation{p.Cite}})
 		}
 		if p.StartTime != 0 && (w.f.Init() == nil || p.PID != w.f.Init().PID) {
-			out = append(out, arrival{time: p.StartTime, process: p, entity: w.processEntity(p).ID(), words: detect.Describe(p) + " was started", cites: []verdict.Citation{p.Cite}})
+			out = append(out, arrival{time: w.startOf(p), process: p, entity: w.processEntity(p).ID(), words: detect.Describe(p) + " was started", cites: []verdict.Citation{p.Cite}})
 		}
 	}
 	slices.SortStableFunc(out, func(a, b arrival) int { return cmp.Compare(a.time, b.time) })
@@ -213,7 +213,11 @@ func (w *work) startWords(s, a *arrival, r *request, c *verdict.RootCause) strin
 		by = " by " + clip(detect.ExeName(parent), 80)
 		c.Citations = append(c.Citations, parent.Cite)
 	}
-	out := fmt.Sprintf("; %s ran as %s, started%s %s later", clip(detect.ExeName(s.process), 80), detect.Describe(s.process), by, span(s.time-a.time))
+	later := span(s.time-a.time) + " later"
+	if s.time-a.time < int64(20*time.Millisecond) {
+		later = "at once"
+	}
+	out := fmt.Sprintf("; %s ran as %s, started%s %s", clip(detect.ExeName(s.process), 80), detect.Describe(s.process), by, later)
 	for _, q := range w.around(s.time, near, near) {
 		if q != r {
 			out += ", as " + q.words() + " was logged"

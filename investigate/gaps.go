@@ -47,6 +47,11 @@ func (w *work) coverageGaps() {
 		case "skipped":
 			said[kind] = true
 			w.gap(kindNames[kind], "left out by choice", consequences[kind])
+		case "":
+			if w.said(kind) {
+				continue // an older collector, or one kind's work done by another
+			}
+			fallthrough
 		default:
 			why := "it could not be collected"
 			for _, m := range w.f.Coverage.Missed {
@@ -74,6 +79,12 @@ func (w *work) coverageGaps() {
 		rest := len(w.gaps) - maxGaps
 		w.gaps = append(w.gaps[:maxGaps:maxGaps], verdict.Gap{What: fmt.Sprintf("%d more gaps", rest), Why: "they are in the package's coverage.json", Consequence: "see there"})
 	}
+}
+
+// said reports whether the package holds artifacts of a kind although its coverage does not speak of it.
+func (w *work) said(kind string) bool {
+	folder := map[string]string{"context": "host/", "logs": "logs/", "target": "target/", "volumes": "volumes/"}[kind]
+	return folder != "" && len(w.p.Artifacts(folder)) > 0
 }
 
 var kindNames = map[string]string{

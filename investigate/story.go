@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sherd-forensics/sherd/detect"
 	"github.com/sherd-forensics/sherd/event"
@@ -33,7 +34,7 @@ func (w *work) story() {
 	w.requestEvents(add)
 	w.connectionEvents(add)
 	slices.SortStableFunc(all, func(a, b Event) int {
-		return cmp.Or(cmp.Compare(a.Time, b.Time), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Text, b.Text))
+		return cmp.Or(cmp.Compare(a.Time, b.Time), cmp.Compare(rank(a.Kind), rank(b.Kind)), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Text, b.Text))
 	})
 	all = slices.CompactFunc(all, func(a, b Event) bool { return a.Time == b.Time && a.Kind == b.Kind && a.Text == b.Text })
 	w.r.TimelineTotal = len(all)
@@ -54,6 +55,17 @@ func (w *work) story() {
 	for _, e := range told {
 		w.r.Verdict.Story = append(w.r.Verdict.Story, verdict.Step{Time: detect.Time(e.Time), Statement: e.Text, Citations: e.Citations})
 	}
+}
+
+// rank orders what happened at the same moment by what can cause what: a file is there before it runs.
+func rank(k event.Kind) int {
+	switch k {
+	case event.FileCreated, event.FileModified:
+		return 0
+	case event.ProcessStarted:
+		return 1
+	}
+	return 2
 }
 
 // bounded keeps what is marked first, then what lies earliest.
@@ -101,7 +113,7 @@ func (w *work) processEvents(add func(Event)) {
 			cites = append(cites, parent.Cite)
 		}
 		foreign := w.f.Foreign(p) || w.victim(p.PID) && p != init
-		add(Event{Time: p.StartTime, TimeKind: event.Started, Kind: event.ProcessStarted, Text: text, Marked: foreign, Citations: cites})
+		add(Event{Time: w.startOf(p), TimeKind: event.Started, Kind: event.ProcessStarted, Text: text, Marked: foreign, Citations: cites})
 		if w.f.Foreign(p) && p.Exe.Btime != 0 && p.Exe.Origin != record.ExeMemfd {
 			if _, still := w.f.Files.ByPath[string(p.Exe.Path)]; !still || p.Exe.Deleted || p.Exe.Origin == record.ExeDeleted {
 				add(Event{Time: p.Exe.Btime, TimeKind: event.Created, Kind: event.FileCreated, Marked: true, Citations: []verdict.Citation{p.Cite},
@@ -111,6 +123,20 @@ func (w *work) processEvents(add func(Event)) {
 			}
 		}
 	}
+}
+
+// startOf is when a process started. The kernel tells it in ticks of 10 ms, cut off; a program's file can't be younger than
+// the process that runs it, so a birth within that tick narrows it.
+func (w *work) startOf(p *detect.Process) int64 {
+	const tick = int64(20 * time.Millisecond) // one of the clock, one of the time of boot
+	born := p.Exe.Btime
+	if born == 0 {
+		born = w.f.Files.ByPath[string(p.Exe.Path)].Btime
+	}
+	if w.f.Foreign(p) && born > p.StartTime && born <= p.StartTime+tick {
+		return born
+	}
+	return p.StartTime
 }
 
 func (w *work) fileEvents(add func(Event)) {
