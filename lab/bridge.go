@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"hash/fnv"
 	"net"
 	"path/filepath"
@@ -71,6 +72,7 @@ func (b bridge) down() error {
 type netns struct {
 	name string
 	addr string
+	link string // the host's end of its pair
 }
 
 func (n netns) path() string { return "/run/netns/" + n.name }
@@ -82,18 +84,24 @@ func (b bridge) attach(ctx context.Context, container string) (netns, error) {
 		used[n.addr] = true
 	}
 	ns := netns{}
-	last := 0
-	for last = 2; last < 128; last++ {
+	// The search begins anywhere, so that an address that was just given up rests: what others remember of it (connections,
+	// its link address) would meet the new owner.
+	const first, count = 2, 240
+	last, start := 0, rand.IntN(count)
+	for i := range count {
+		last = first + (start+i)%count
 		if ns.addr = fmt.Sprintf("%s%d", b.prefix, last); !used[ns.addr] {
 			break
 		}
+		ns.addr = ""
 	}
-	if last == 128 {
+	if ns.addr == "" {
 		return netns{}, errors.New("all addresses of the lab's bridge are taken")
 	}
 	// The address is part of the name: the list of namespaces is the list of leases.
 	ns.name = fmt.Sprintf("%s-%d-%s", b.tag, last, container)
-	veth := fmt.Sprintf("%.8s-%d", b.tag, last)
+	ns.link = fmt.Sprintf("%.8s-%d", b.tag, last)
+	veth := ns.link
 	steps := [][]string{
 		{"ip", "netns", "add", ns.name},
 		{"ip", "link", "add", veth, "type", "veth", "peer", "name", "eth0", "netns", ns.name},
@@ -111,16 +119,21 @@ func (b bridge) attach(ctx context.Context, container string) (netns, error) {
 	return ns, nil
 }
 
-// remove deletes the namespace; its end of the pair, and with it the host's, goes when the last process in it does.
+// remove deletes the pair of links and the namespace. The links go first: the namespace lives on as long as anything holds it.
 func (n netns) remove() error {
 	if n.name == "" {
 		return nil
 	}
-	if !exists(n.path()) {
-		return nil
+	var errs []error
+	if n.link != "" && exists("/sys/class/net/"+n.link) {
+		_, err := command(context.Background(), "ip", "link", "del", n.link)
+		errs = append(errs, err)
 	}
-	_, err := command(context.Background(), "ip", "netns", "del", n.name)
-	return err
+	if exists(n.path()) {
+		_, err := command(context.Background(), "ip", "netns", "del", n.name)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // namespaces are those of this lab that exist.
@@ -130,7 +143,7 @@ func (b bridge) namespaces() []netns {
 	for _, p := range paths {
 		rest := strings.TrimPrefix(filepath.Base(p), b.tag+"-")
 		last, _, _ := strings.Cut(rest, "-")
-		out = append(out, netns{name: filepath.Base(p), addr: b.prefix + last})
+		out = append(out, netns{name: filepath.Base(p), addr: b.prefix + last, link: fmt.Sprintf("%.8s-%s", b.tag, last)})
 	}
 	return out
 }
