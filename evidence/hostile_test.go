@@ -217,7 +217,10 @@ func exercise(path string) {
 		}
 		for _, e := range p.Artifacts("") {
 			_, _ = p.ReadFile(e.Path, 1<<20)
-			for range p.Lines(e.Path) {
+			for _, err := range p.Lines(e.Path) {
+				if err != nil {
+					break
+				}
 			}
 		}
 		p.Close()

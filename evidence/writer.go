@@ -466,9 +466,9 @@ func (w *Writer) Close() (*Sealed, error) {
 	if err != nil {
 		return nil, err
 	}
-	frames := append(w.p.frames, frameInfo{Compressed: uint32(len(env))})
 	w.p.write(env)
-	w.p.write(encodeSeekTable(frames))
+	w.p.frames = append(w.p.frames, frameInfo{Compressed: uint32(len(env))})
+	w.p.write(encodeSeekTable(w.p.frames))
 	if err := w.p.Err(); err != nil {
 		return nil, err
 	}
