@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"hash/fnv"
+	"math/rand/v2"
 	"net"
 	"path/filepath"
 	"strings"
@@ -86,7 +86,7 @@ func (b bridge) attach(ctx context.Context, container string) (netns, error) {
 	ns := netns{}
 	// The search begins anywhere, so that an address that was just given up rests: what others remember of it (connections,
 	// its link address) would meet the new owner.
-	const first, count = 2, 240
+	const first, count = 2, 126
 	last, start := 0, rand.IntN(count)
 	for i := range count {
 		last = first + (start+i)%count
