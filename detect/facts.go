@@ -97,6 +97,7 @@ type Staged struct {
 type Settings struct {
 	Env     map[string]string // as configured
 	Exposed map[int]bool      // ports
+	Args    []string          // commands, with their arguments
 }
 
 // Index prepares lookups; Load calls it, and so does whoever builds Facts by hand.

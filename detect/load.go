@@ -249,12 +249,31 @@ func (f *Facts) loadMounts(p *evidence.Package) {
 // encoding/json does not tell Config from config.
 type document struct {
 	Config struct {
-		Env          []string
-		ExposedPorts map[string]json.RawMessage
+		Env             []string
+		ExposedPorts    map[string]json.RawMessage
+		Cmd, Entrypoint words
 	}
 	Process struct {
-		Env []string
+		Env, Args words
 	}
+	Args words
+}
+
+// words is a list of strings, or one string, as some runtimes write a command.
+type words []string
+
+// UnmarshalJSON takes either form; anything else is no command and left out.
+func (w *words) UnmarshalJSON(b []byte) error {
+	var one string
+	if json.Unmarshal(b, &one) == nil {
+		*w = words{one}
+		return nil
+	}
+	var many []string
+	if json.Unmarshal(b, &many) == nil {
+		*w = many
+	}
+	return nil
 }
 
 func (f *Facts) loadConfig(p *evidence.Package) {
@@ -277,6 +296,7 @@ func (f *Facts) loadConfig(p *evidence.Package) {
 			docs = []document{d}
 		}
 		for _, d := range docs {
+			f.Config.Args = slices.Concat(f.Config.Args, d.Config.Entrypoint, d.Config.Cmd, d.Process.Args, d.Args)
 			for _, kv := range append(d.Config.Env, d.Process.Env...) {
 				found = true
 				if k, v, ok := strings.Cut(kv, "="); ok {

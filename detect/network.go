@@ -40,8 +40,8 @@ func networkRules() []Rule {
 		{
 			ID: "network-outbound", Title: "The image's program calls a place that nothing explains", Severity: verdict.Medium, Technique: "T1571",
 			Rationale:   "Code that an intruder runs inside the application itself calls out from the application's own process. Its port is then neither named in the configuration nor that of a known service.",
-			FalseAlarms: "Calls to known services' ports, to ports and addresses that environment or command line name, and into the container's own pod are information. A service on an unusual port that only a configuration file names is told all the same.",
-			Needs:       []Fact{Processes, Sockets, Environments, Config}, check: outbound,
+			FalseAlarms: "Calls to known services' ports, to ports and addresses that the image's or the runtime's settings name, and into the container's own pod are information. A service on an unusual port that only a configuration file names is told all the same.",
+			Needs:       []Fact{Processes, Sockets, Config}, check: outbound,
 		},
 		{
 			ID: "network-raw-socket", Title: "A process has a raw or packet socket", Severity: verdict.Medium, Technique: "T1040",
@@ -267,14 +267,11 @@ func outbound(f *Facts, a *Answer) {
 			}
 			seen[key] = true
 			sev, words := verdict.Medium, ", which neither the configuration nor a known service's port explains"
-			if services[s.RemotePort] || f.named(p, s) {
+			if services[s.RemotePort] || f.named(s) {
 				if noted++; noted > perRule {
 					continue
 				}
 				sev, words = verdict.Info, " that it made"
-			} else if !p.HasEnv {
-				a.blind("whether "+Describe(p)+" was told to call "+Peer(s.RemoteIP, s.RemotePort), "its environment was not collected")
-				continue
 			}
 			a.hit(Finding{
 				Finding: verdict.Finding{Severity: sev, Citations: []verdict.Citation{s.Cite, p.Cite},
@@ -285,26 +282,17 @@ func outbound(f *Facts, a *Answer) {
 	}
 }
 
-// named reports whether command line or environment name a peer's address or port.
-func (f *Facts) named(p *Process, s *Socket) bool {
+// named reports whether image or runtime were told of a peer's address or port. What a process says of itself, its own
+// command line and environment, counts for nothing: whoever started it chose that.
+func (f *Facts) named(s *Socket) bool {
 	port := itoa(s.RemotePort)
 	says := func(text string) bool { return strings.Contains(text, s.RemoteIP) || hasNumber(text, port) }
-	for _, arg := range p.Cmdline {
-		if says(string(arg)) {
-			return true
-		}
-	}
-	for _, v := range p.Env {
-		if says(v.Value) {
-			return true
-		}
-	}
 	for _, v := range f.Config.Env {
 		if says(v) {
 			return true
 		}
 	}
-	return slices.ContainsFunc(f.Container.Entrypoint, says)
+	return slices.ContainsFunc(f.Config.Args, says) || slices.ContainsFunc(f.Container.Entrypoint, says)
 }
 
 // hasNumber reports whether text has a number as a whole, not as a part of a longer one or of a dotted address.

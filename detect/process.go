@@ -80,7 +80,7 @@ func foreignProgram(f *Facts, a *Answer) {
 		}
 		a.hit(Finding{
 			Finding: verdict.Finding{Severity: o.severity, Technique: tech, Statement: Describe(p) + " " + o.words, Citations: cites},
-			PID:     p.PID, Path: string(p.Exe.Path), SHA256: p.Exe.SHA256, When: p.StartTime, Foreign: o.foreign,
+			PID:     p.PID, Path: ExeName(p), SHA256: p.Exe.SHA256, When: p.StartTime, Foreign: o.foreign,
 		})
 	}
 }

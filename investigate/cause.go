@@ -38,7 +38,7 @@ func (w *work) arrivals() []arrival {
 	}
 	for i := range w.findings {
 		f := &w.findings[i]
-		if !f.Foreign || !weighs(f) || f.When == 0 || f.Path == "" || !strings.HasPrefix(f.Rule, "file-") {
+		if !weighs(f) || f.When == 0 || f.Path == "" || !strings.HasPrefix(f.Rule, "file-") {
 			continue
 		}
 		verb := " was created"
@@ -69,7 +69,7 @@ func (w *work) rootCause() *verdict.RootCause {
 	all := w.arrivals()
 	const what = "how they got in"
 	if len(all) == 0 {
-		w.gap(what, "nothing foreign has a time that could be linked to a request", "no root cause is named")
+		w.gap(what, "nothing that was found has a time that could be linked to a request"+w.standOut(), "no root cause is named")
 		return nil
 	}
 	for i := range all {
@@ -109,6 +109,21 @@ func (w *work) rootCause() *verdict.RootCause {
 	return nil
 }
 
+// standOut lists requests that change something and were served hardly ever, for a reader to look at.
+func (w *work) standOut() string {
+	var list []string
+	for i := range w.logs.firsts {
+		r := &w.logs.firsts[i]
+		if r.Method != "GET" && r.Method != "HEAD" && r.Method != "OPTIONS" && w.logs.routes[r.route()] <= rare {
+			list = append(list, r.words()+" at "+detect.Time(r.Time))
+		}
+	}
+	if len(list) == 0 {
+		return ""
+	}
+	return "; logged and hardly ever served: " + strings.Join(list[:min(len(list), 4)], "; ")
+}
+
 func oneClient(rs []*request) bool {
 	return rs[0].Client != "" && !slices.ContainsFunc(rs, func(r *request) bool { return r.Client != rs[0].Client })
 }
@@ -117,6 +132,7 @@ func oneClient(rs []*request) bool {
 func (w *work) session(a *arrival, rs []*request, confidence float64) *verdict.RootCause {
 	slices.SortStableFunc(rs, func(x, y *request) int { return cmp.Compare(x.Time, y.Time) })
 	c := &verdict.RootCause{Technique: "T1190", Confidence: confidence, Time: detect.Time(min(rs[0].Time, a.time))}
+	w.entry = "one of the requests from " + rs[0].Client
 	c.Statement = a.words + " amid requests from " + rs[0].Client + ":"
 	for i, r := range rs {
 		if i > 0 {
@@ -142,6 +158,7 @@ func offset(ns int64) string {
 
 func (w *work) cause(a *arrival, r *request, all []arrival, confidence float64) *verdict.RootCause {
 	c := &verdict.RootCause{Technique: "T1190", Confidence: confidence, Time: detect.Time(min(r.Time, a.time))}
+	w.entry = clip(r.route(), 100)
 	c.Statement = r.words() + ", " + relation(r.Time, a.time) + a.words
 	if a.path != "" && r.names(a.path) {
 		c.Statement += ", which the request names"

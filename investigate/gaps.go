@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/sherd-forensics/sherd/detect"
 	"github.com/sherd-forensics/sherd/evidence/record"
@@ -201,6 +200,6 @@ func (w *work) next() {
 		add("search other machines for sha256 " + list(uniqueStrings(files), 4))
 	}
 	if v.RootCause != nil {
-		add("close the way in before the image is deployed again: " + strings.SplitN(v.RootCause.Statement, ",", 2)[0])
+		add("close the way in (" + w.entry + ") before the image is deployed again")
 	}
 }

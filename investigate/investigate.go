@@ -99,6 +99,7 @@ type work struct {
 	findings []detect.Finding // by severity, then time
 	requests []request        // logged requests around what weighs, by time
 	logs     logSummary
+	entry    string // the way in, for advice
 	r        *Result
 	gaps     []verdict.Gap
 }

@@ -99,7 +99,7 @@ var honest = map[string]func(*scene){
 		s.MountFile("/var/lib/shop", "/var/lib/shop/bin/agent", elf+"agent", 0o755, detecttest.Start.Add(-time.Minute))
 	},
 	"a service that the configuration names": func(s *scene) {
-		s.Env[4001] = append(s.Env[4001], "LEDGER=tcp://ledger:7443")
+		s.Config = strings.Replace(s.Config, `"PATH=`, `"LEDGER=tcp://ledger:7443","PATH=`, 1)
 		s.Connect(&s.Processes[0], 9, "10.0.8.9", 7443, 2048, 20)
 	},
 	"a dead child": func(s *scene) {

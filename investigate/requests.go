@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sherd-forensics/sherd/detect"
 	"github.com/sherd-forensics/sherd/evidence/record"
 	"github.com/sherd-forensics/sherd/verdict"
 )
@@ -53,6 +54,8 @@ type logSummary struct {
 	broken int
 	// routes counts the requests of the whole log by method and path, without the query.
 	routes map[string]int
+	// firsts are the first requests of the first routes.
+	firsts []request
 }
 
 const (
@@ -120,21 +123,25 @@ func (w *work) readLogs(ctx context.Context) error {
 		}
 		w.logs.any = true
 		w.logs.lines++
-		if len(anchors) == 0 {
+		if !slices.ContainsFunc(w.findings, func(f detect.Finding) bool { return weighs(&f) }) {
 			continue
 		}
 		r, ok := parseRequest(l.Text)
 		if !ok {
 			continue
 		}
-		if _, known := w.logs.routes[r.route()]; known || len(w.logs.routes) < maxRoutes {
-			w.logs.routes[r.route()]++
+		r.Time, r.Cite = l.Time, l.Cite
+		seen, known := w.logs.routes[r.route()]
+		if known || len(w.logs.routes) < maxRoutes {
+			w.logs.routes[r.route()] = seen + 1
+		}
+		if !known && len(w.logs.firsts) < 1000 {
+			w.logs.firsts = append(w.logs.firsts, r)
 		}
 		i, _ := slices.BinarySearch(anchors, l.Time-windowAfter)
 		if i == len(anchors) || anchors[i] > l.Time+windowBefore || kept[i] >= perAnchor && w.logs.routes[r.route()] > rare {
 			continue
 		}
-		r.Time, r.Cite = l.Time, l.Cite
 		if len(w.requests) < maxRequests {
 			w.requests = append(w.requests, r)
 			kept[i]++

@@ -331,11 +331,16 @@ func (w *work) execution() {
 	if len(names) > 0 {
 		w.effect(verdict.ImpactExecution, "T1059", "a foreign program ran: "+list(names, 5), cites)
 	}
+	done := map[int]bool{}
 	for i := range w.findings {
 		f := &w.findings[i]
+		if !weighs(f) || w.isForeign(f.PID) || done[f.PID] {
+			continue
+		}
 		switch {
-		case f.Rule == "memory-text-changed" && weighs(f), f.Rule == "network-standard-stream" && f.Severity == verdict.Critical && !w.isForeign(f.PID):
-			w.effect(verdict.ImpactExecution, f.Technique, f.Statement, f.Citations)
+		case strings.HasPrefix(f.Rule, "memory-"), f.Rule == "environment-injects-code", f.Rule == "network-standard-stream" && f.Severity == verdict.Critical:
+			done[f.PID] = true
+			w.effect(verdict.ImpactExecution, f.Technique, "foreign code or commands ran in a program of the image: "+f.Statement, f.Citations)
 		}
 	}
 }
