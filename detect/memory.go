@@ -91,8 +91,8 @@ func changedText(f *Facts, a *Answer) {
 			}
 			a.hit(Finding{
 				Finding: verdict.Finding{Severity: sev, Citations: cites,
-					Statement: fmt.Sprintf("code of %s in the memory of %s %s: %d bytes in %d places differ from the file, from %#x on",
-						say(m.Path), Describe(p), what, bytes, runs, m.Changed[0].Addr)},
+					Statement: fmt.Sprintf("code of %s in the memory of %s %s: %s in %s differ from the file, from %#x on",
+						say(m.Path), Describe(p), what, plural(bytes, "byte"), plural(runs, "place"), m.Changed[0].Addr)},
 				PID: p.PID, Path: string(m.Path), SHA256: m.FileSHA256,
 			})
 		}
@@ -134,6 +134,13 @@ func (f *Facts) onlyTraps(p *Process, c record.ChangedText) (only, known bool) {
 		}
 	}
 	return true, true
+}
+
+func plural(n int64, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func anonymous(m *Mapping) bool {

@@ -109,19 +109,28 @@ func (w *work) rootCause() *verdict.RootCause {
 	return nil
 }
 
-// standOut lists requests that change something and were served hardly ever, for a reader to look at.
-func (w *work) standOut() string {
-	var list []string
+// standingOut are the first few requests that change something on routes that were served hardly ever.
+func (w *work) standingOut() []*request {
+	var out []*request
 	for i := range w.logs.firsts {
 		r := &w.logs.firsts[i]
-		if r.Method != "GET" && r.Method != "HEAD" && r.Method != "OPTIONS" && w.logs.routes[r.route()] <= rare {
-			list = append(list, r.words()+" at "+detect.Time(r.Time))
+		if r.Method != "GET" && r.Method != "HEAD" && r.Method != "OPTIONS" && w.logs.routes[r.route()] <= rare && len(out) < 4 {
+			out = append(out, r)
 		}
+	}
+	return out
+}
+
+// standOut lists them for a reader to look at.
+func (w *work) standOut() string {
+	var list []string
+	for _, r := range w.standingOut() {
+		list = append(list, r.words()+" at "+detect.Time(r.Time))
 	}
 	if len(list) == 0 {
 		return ""
 	}
-	return "; logged and hardly ever served: " + strings.Join(list[:min(len(list), 4)], "; ")
+	return "; logged and hardly ever served: " + strings.Join(list, "; ")
 }
 
 func oneClient(rs []*request) bool {

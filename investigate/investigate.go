@@ -117,6 +117,7 @@ func Investigate(ctx context.Context, p *evidence.Package, _ Options) (*Result, 
 	if err := w.readLogs(ctx); err != nil {
 		return nil, err
 	}
+	w.correlate()
 	v := &w.r.Verdict
 	v.Schema = verdict.Schema
 	v.Target = w.target()
@@ -160,6 +161,7 @@ func notNil[T any](s []T) []T {
 }
 
 func (w *work) collectFindings() {
+	w.findings, w.r.Verdict.Findings = nil, nil
 	for i := range w.answers {
 		w.findings = append(w.findings, w.answers[i].Hits...)
 	}

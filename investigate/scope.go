@@ -89,7 +89,7 @@ func (w *work) scopeProcesses() {
 				continue
 			}
 			if e.Why == "" {
-				e.Why = `"` + clip(string(p.Comm), 40) + `", which ` + strings.Replace(strings.TrimPrefix(f.Statement, detect.Describe(p)+" "), "runs "+clip(detect.ExeName(p), 160)+", which ", "", 1)
+				e.Why = w.whyProcess(p, f.Statement)
 			}
 			e.Citations = append(e.Citations, f.Citations...)
 		}
@@ -103,6 +103,16 @@ func (w *work) scopeProcesses() {
 			w.add(e)
 		}
 	}
+}
+
+// whyProcess is a finding's statement without what the entity says already.
+func (w *work) whyProcess(p *detect.Process, statement string) string {
+	name := `"` + clip(string(p.Comm), 40) + `"`
+	rest, ok := strings.CutPrefix(statement, detect.Describe(p)+" ")
+	if !ok {
+		return name + ": " + statement
+	}
+	return name + ", which " + strings.Replace(rest, "runs "+clip(detect.ExeName(p), 160)+", which ", "", 1)
 }
 
 // altered reports whether what a process runs is not what its image's program is.

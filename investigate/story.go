@@ -183,14 +183,23 @@ func firstOf(ns ...int64) int64 {
 
 func (w *work) requestEvents(add func(Event)) {
 	rc := w.r.Verdict.RootCause
+	if rc == nil && w.bad() {
+		for _, r := range w.standingOut() {
+			add(Event{Time: r.Time, TimeKind: event.Logged, Kind: event.LogLine, Marked: true, Citations: []verdict.Citation{r.Cite},
+				Text: "logged: " + r.words() + answered(r) + " (hardly ever served)"})
+		}
+	}
 	for i := range w.requests {
 		r := &w.requests[i]
-		text := "logged: " + r.words()
-		if r.Status != 0 {
-			text += ", answered " + itoa(r.Status)
-		}
-		add(Event{Time: r.Time, TimeKind: event.Logged, Kind: event.LogLine, Text: text, Marked: rc != nil && slices.Contains(rc.Citations, r.Cite), Citations: []verdict.Citation{r.Cite}})
+		add(Event{Time: r.Time, TimeKind: event.Logged, Kind: event.LogLine, Text: "logged: " + r.words() + answered(r), Marked: rc != nil && slices.Contains(rc.Citations, r.Cite), Citations: []verdict.Citation{r.Cite}})
 	}
+}
+
+func answered(r *request) string {
+	if r.Status == 0 {
+		return ""
+	}
+	return ", answered " + itoa(r.Status)
 }
 
 func (w *work) connectionEvents(add func(Event)) {
