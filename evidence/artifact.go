@@ -9,6 +9,7 @@ import (
 	"hash"
 	"io"
 	"slices"
+	"sort"
 
 	"github.com/sherd-forensics/sherd/internal/printable"
 )
@@ -19,9 +20,11 @@ type Artifact struct {
 	p     *Package
 	entry Entry
 	data  Entry // the first copy, for a link
-	pos   int64
-	sum   hash.Hash
-	seen  int64 // hashed so far, from the beginning
+	// starts says where each extent's bytes lie in the tar stream.
+	starts []int64
+	pos    int64
+	sum    hash.Hash
+	seen   int64 // hashed so far, from the beginning
 }
 
 // Open opens a regular file's content; hard links lead to the first copy.
@@ -39,7 +42,13 @@ func (p *Package) Open(path string) (*Artifact, error) {
 			return nil, p.missing(e.LinkTo)
 		}
 	}
-	return &Artifact{p: p, entry: e, data: d, sum: sha256.New()}, nil
+	a := &Artifact{p: p, entry: e, data: d, sum: sha256.New()}
+	at := d.Offset
+	for _, x := range d.Sparse {
+		a.starts = append(a.starts, at)
+		at += x.Length
+	}
+	return a, nil
 }
 
 // Entry is what the manifest says.
@@ -51,21 +60,18 @@ func (a *Artifact) Size() int64 { return a.entry.Size }
 // run tells about the bytes at pos: whether they are a hole, where they lie in the tar stream if not, and how many
 // follow that are alike.
 func (a *Artifact) run(pos int64) (hole bool, at, n int64) {
-	if a.data.Sparse == nil {
+	x := a.data.Sparse
+	if x == nil {
 		return false, a.data.Offset + pos, a.data.Size - pos
 	}
-	at = a.data.Offset
-	// Extents are in order; their data lies one after another. A search tree would be for maps larger than any seen.
-	for _, x := range a.data.Sparse {
-		if pos < x.Offset {
-			return true, 0, x.Offset - pos
-		}
-		if pos < x.Offset+x.Length {
-			return false, at + pos - x.Offset, x.Offset + x.Length - pos
-		}
-		at += x.Length
+	i := sort.Search(len(x), func(i int) bool { return pos < x[i].Offset+x[i].Length })
+	if i == len(x) {
+		return true, 0, a.data.Size - pos
 	}
-	return true, 0, a.data.Size - pos
+	if pos < x[i].Offset {
+		return true, 0, x[i].Offset - pos
+	}
+	return false, a.starts[i] + pos - x[i].Offset, x[i].Offset + x[i].Length - pos
 }
 
 // ReadAt implements io.ReaderAt.

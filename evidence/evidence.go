@@ -35,8 +35,10 @@ const (
 	// maxPAX bounds the extended header of one artifact, as archive/tar does.
 	maxPAX = 1 << 20
 	// maxManifest bounds manifest.json and maxCoverage coverage.json.
-	maxManifest = 1 << 30
+	maxManifest = 512 << 20
 	maxCoverage = 64 << 20
+	// maxArtifacts bounds their number. What is beyond it is noted as not collected.
+	maxArtifacts = 2_000_000
 	// maxSignature bounds the signature frame's content.
 	maxSignature = 64 << 10
 	// maxFrames bounds the seek table: the specification's ZSTD_SEEKABLE_MAXFRAMES.

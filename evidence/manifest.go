@@ -297,6 +297,9 @@ func parseEntries(d *json.Decoder) ([]Entry, error) {
 	}
 	var out []Entry
 	for d.More() {
+		if len(out) >= maxArtifacts {
+			return nil, fmt.Errorf("more than %d artifacts", maxArtifacts)
+		}
 		var e Entry
 		if err := d.Decode(&e); err != nil {
 			return nil, err

@@ -15,6 +15,7 @@ import (
 	"sync"
 
 	"filippo.io/age"
+	"golang.org/x/sys/unix"
 
 	"github.com/sherd-forensics/sherd/evidence/record"
 	"github.com/sherd-forensics/sherd/internal/printable"
@@ -52,7 +53,7 @@ type Package struct {
 
 // Open opens a package. One that was cut short opens too, see Truncated.
 func Open(path string, o OpenOptions) (*Package, error) {
-	f, err := os.Open(path)
+	f, err := openFile(path)
 	if err != nil {
 		return nil, err
 	}
@@ -61,6 +62,11 @@ func Open(path string, o OpenOptions) (*Package, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return p, nil
+}
+
+// openFile opens without waiting for the other end of what may be a pipe.
+func openFile(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 }
 
 func open(f *os.File, path string, o OpenOptions) (*Package, error) {
@@ -235,7 +241,7 @@ func (p *Package) Artifact(path string) (Entry, bool) {
 
 // Artifacts gives those whose path begins with prefix, sorted by path.
 func (p *Package) Artifacts(prefix string) []Entry {
-	at, _ := slices.BinarySearchFunc(p.order, prefix, func(i int, s string) int { return strings.Compare(p.m.Artifacts[i].Path, s) })
+	at := p.search(prefix)
 	var out []Entry
 	for _, i := range p.order[at:] {
 		if !strings.HasPrefix(p.m.Artifacts[i].Path, prefix) {
@@ -244,6 +250,21 @@ func (p *Package) Artifacts(prefix string) []Entry {
 		out = append(out, p.m.Artifacts[i])
 	}
 	return out
+}
+
+// search gives the place in order where paths begin that are not less than prefix.
+func (p *Package) search(prefix string) int {
+	at, _ := slices.BinarySearchFunc(p.order, prefix, func(i int, s string) int { return strings.Compare(p.m.Artifacts[i].Path, s) })
+	return at
+}
+
+// first gives the first path that begins with prefix, "" if none does.
+func (p *Package) first(prefix string) string {
+	at := p.search(prefix)
+	if at == len(p.order) || !strings.HasPrefix(p.m.Artifacts[p.order[at]].Path, prefix) {
+		return ""
+	}
+	return p.m.Artifacts[p.order[at]].Path
 }
 
 func (p *Package) missing(path string) error {

@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"encoding/hex"
@@ -66,7 +67,7 @@ func (r *Report) problem(format string, a ...any) {
 // frames: a tar stream as a Writer writes it, with the manifest's artifacts in the manifest's order, each with size, place and
 // hash as listed, and nothing beside them.
 func Verify(ctx context.Context, path string, o VerifyOptions) (*Report, error) {
-	f, err := os.Open(path)
+	f, err := openFile(path)
 	if err != nil {
 		return nil, err
 	}
@@ -227,6 +228,14 @@ func (v *verification) compare() {
 	}
 	if m := v.pkg.m; m.ID != s.ID || m.Tool != s.Tool || m.Sealed != s.Sealed || len(m.Artifacts) != s.Artifacts {
 		r.problem("the manifest and the signed statement contradict each other")
+	}
+	for _, e := range v.pkg.m.Artifacts {
+		if e.Type != tar.TypeSymlink {
+			continue
+		}
+		if below := v.pkg.first(e.Path + "/"); below != "" {
+			r.problem("artifact %q lies below the symbolic link %q: to unpack it would write elsewhere", clip(below), clip(e.Path))
+		}
 	}
 }
 

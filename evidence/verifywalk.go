@@ -102,7 +102,11 @@ func (v *verification) readFrames(give func(frameInfo, int64, []byte) bool) erro
 			return v.rest(off)
 		case errors.As(err, &bad):
 			v.r.problem("frame %d, %v", i, err)
-			return v.rest(off)
+			// The table may still tell where the next one begins, so that one damage does not hide another.
+			if i >= len(v.table) || v.table[i].Content == 0 || v.signed {
+				return v.rest(off)
+			}
+			f = parsedFrame{frameInfo: v.table[i]}
 		case err != nil:
 			return err
 		}
@@ -267,7 +271,7 @@ func (c *verifyChunks) chunk(limit int64) ([]byte, error) {
 // members follows the tar stream and holds each member against the manifest.
 func (v *verification) members(c *verifyChunks) {
 	t := &tarWalker{src: c}
-	check := &memberCheck{v: v, c: c, links: map[string]bool{}}
+	check := &memberCheck{v: v, c: c}
 	for {
 		m, err := t.next()
 		if err != nil {
@@ -285,9 +289,8 @@ func (v *verification) members(c *verifyChunks) {
 type memberCheck struct {
 	v        *verification
 	c        *verifyChunks
-	n        int             // artifacts so far
-	seen     []bool          // by place in the manifest
-	links    map[string]bool // symbolic links so far
+	n        int    // artifacts so far
+	seen     []bool // by place in the manifest
 	manifest bool
 	first    bool
 	stop     bool
@@ -309,18 +312,6 @@ func (k *memberCheck) member(t *tarWalker, m *member) {
 	}
 	if k.manifest {
 		k.problem("artifact %q follows the manifest", clip(m.Path))
-	}
-	for dir := m.Path; ; {
-		i := strings.LastIndexByte(dir, '/')
-		if i < 0 {
-			break
-		}
-		if dir = dir[:i]; k.links[dir] {
-			k.problem("artifact %q lies below the symbolic link %q: to unpack it would write elsewhere", clip(m.Path), clip(dir))
-		}
-	}
-	if m.Type == tar.TypeSymlink {
-		k.links[m.Path] = true
 	}
 	if m.Path == ManifestPath {
 		k.manifest = true

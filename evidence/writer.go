@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"filippo.io/age"
+
+	"github.com/sherd-forensics/sherd/evidence/record"
 )
 
 // WriterOptions choose how a package is written. The zero value is good.
@@ -308,6 +310,10 @@ func (w *Writer) entry(m *Meta, size int64) (Entry, error) {
 		return Entry{}, nil
 	case err != nil:
 		return Entry{}, fmt.Errorf("artifact path %q %w", clip(m.Path), err)
+	}
+	if (w.m.n >= maxArtifacts-1 || w.m.size > maxManifest-64<<20) && m.Path != CoveragePath {
+		w.Miss(record.Miss{What: text(m.Path), Kind: "filesystem", Reason: "the package is full: it holds as many artifacts as a reader takes", Count: 1})
+		return Entry{}, nil
 	}
 	if m.Path == ManifestPath {
 		return Entry{}, fmt.Errorf("%s is the Writer's own", ManifestPath)
