@@ -72,8 +72,12 @@ func (p Places) open(path string, flags int) (int, error) {
 	}
 	defer unix.Close(dir) //nolint:errcheck // nothing was written
 	how := unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC), Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	rel := strings.TrimLeft(path, "/")
+	if rel == "" {
+		rel = "."
+	}
 	for try := 0; ; try++ {
-		fd, err := unix.Openat2(dir, strings.TrimLeft(path, "/"), &how)
+		fd, err := unix.Openat2(dir, rel, &how)
 		if err == nil {
 			return fd, nil
 		}

@@ -50,14 +50,14 @@ func records(c *target.Container) []string {
 func TestRunning(t *testing.T) {
 	l := lab.Need(t, lab.Docker)
 	dir := t.TempDir()
+	t.Cleanup(func() { // after the container's own removal
+		if out, err := exec.Command("docker", "-H", l.DockerHost(), "volume", "rm", "-f", "sherd-vol-test").CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
 	lc := l.Run(t, lab.RunSpec{Runtime: lab.Docker, Image: "goweb", Volumes: []string{dir + ":/data:ro", "sherd-vol-test:/state"}, Tmpfs: []string{"/scratch"},
 		CapAdd: []string{"SYS_PTRACE"}, User: "0:0",
 		Labels: map[string]string{"io.kubernetes.pod.name": "shop", "io.kubernetes.pod.namespace": "web", "io.kubernetes.pod.uid": "u1", "io.kubernetes.container.name": "app"}})
-	t.Cleanup(func() {
-		if out, err := exec.Command("docker", "-H", l.DockerHost(), "volume", "rm", "-f", "sherd-vol-test").CombinedOutput(); err != nil {
-			t.Logf("%s", out)
-		}
-	})
 	r := open(t, l.DockerHost())
 	c := find(t, r, lc.Name)
 	if c.URL != lc.Target || c.Runtime != "docker" || c.ID != lc.ID || c.State != target.Running || c.PID != lc.PID || c.User != "0:0" {
