@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -40,8 +39,6 @@ func run(args []string, out, errOut io.Writer) int {
 	if memory.IsWatchdog(args) {
 		return memory.WatchdogMain(args)
 	}
-	// A soft bound keeps the collector small beside a large target.
-	debug.SetMemoryLimit(72 << 20)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 

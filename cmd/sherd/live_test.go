@@ -158,7 +158,7 @@ func TestLivePid(t *testing.T) {
 // attack breaks into c and waits until the attack has done its work.
 func attack(t *testing.T, l *lab.Lab, c *lab.Container, name string) *lab.Truth {
 	t.Helper()
-	c2, err := lab.ListenC2(l.HostAddress())
+	c2, err := lab.ListenC2(c.Host())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,19 +44,20 @@ container's namespaces that its cgroup does not hold, are reported below the lis
 	return c
 }
 
+// targetsTable writes two lines for each target: what one acts on, and below it what it was made from. With wide all of it
+// stands on one line, uncut.
 func (a *app) targetsTable(sv *target.Survey, wide bool) {
-	width := console.Width(a.out)
-	if wide {
-		width = 10000
-	}
-	if len(sv.Containers) == 0 {
+	switch {
+	case len(sv.Containers) == 0:
 		fmt.Fprintln(a.out, "no containers")
-	} else {
+	case wide:
 		rows := make([][]string, 0, len(sv.Containers))
 		for _, c := range sv.Containers {
-			rows = append(rows, targetRow(c, wide))
+			rows = append(rows, append(targetRow(c), imageWords(c, true), c.ID))
 		}
-		console.Table(a.out, width, []string{"TARGET", "ID", "IMAGE", "STATE", "AGE", "PID", "DISTROLESS"}, rows)
+		console.Table(a.out, 1<<16, []string{"TARGET", "STATE", "AGE", "PID", "DISTROLESS", "IMAGE", "ID"}, rows)
+	default:
+		a.targetsLines(sv)
 	}
 	for _, n := range sv.Anomalies {
 		fmt.Fprintf(a.out, "! %s: %s\n", n.Kind, printable.Text(n.Statement))
@@ -66,20 +67,49 @@ func (a *app) targetsTable(sv *target.Survey, wide bool) {
 	}
 }
 
-func targetRow(c *target.Container, wide bool) []string {
-	id, image := c.ID, c.Image.Name
+func (a *app) targetsLines(sv *target.Survey) {
+	width := console.Width(a.out)
+	rows := make([][]string, 0, len(sv.Containers))
+	for _, c := range sv.Containers {
+		rows = append(rows, targetRow(c))
+	}
+	var table strings.Builder
+	console.Table(&table, width, []string{"TARGET", "STATE", "AGE", "PID", "DISTROLESS"}, rows)
+	for i, line := range strings.Split(strings.TrimRight(table.String(), "\n"), "\n") {
+		fmt.Fprintln(a.out, line)
+		if i == 0 {
+			continue
+		}
+		c := sv.Containers[i-1]
+		below := imageWords(c, false)
+		if below != "" {
+			below += "  "
+		}
+		below += "id " + c.ID[:min(len(c.ID), 12)]
+		if c.Pod != nil {
+			below += "  pod " + c.Pod.Namespace + "/" + c.Pod.Name
+		}
+		fmt.Fprintln(a.out, "    "+printable.Clip(below, width-4))
+	}
+}
+
+// imageWords is the image's name with its digest, whole or short.
+func imageWords(c *target.Container, whole bool) string {
 	digest := c.Image.Digest
 	if digest == "" {
 		digest = c.Image.ConfigID
 	}
-	if !wide {
-		id = id[:min(len(id), 12)]
-		digest = strings.TrimPrefix(digest, "sha256:")
-		digest = digest[:min(len(digest), 12)]
+	if !whole {
+		digest = digest[:min(len(digest), len("sha256:")+12)]
 	}
-	if digest != "" && !strings.Contains(image, "@") {
-		image += "@" + digest
+	if digest == "" || strings.Contains(c.Image.Name, "@") {
+		return c.Image.Name
 	}
+	return c.Image.Name + "@" + digest
+}
+
+// targetRow is what one acts on.
+func targetRow(c *target.Container) []string {
 	age := ""
 	switch {
 	case !c.Started.IsZero():
@@ -98,11 +128,7 @@ func targetRow(c *target.Container, wide bool) []string {
 			distroless = "yes: " + d.Reason
 		}
 	}
-	url := c.URL
-	if c.Pod != nil {
-		url += " (pod " + c.Pod.Namespace + "/" + c.Pod.Name + ")"
-	}
-	return []string{url, id, image, string(c.State), age, pid, distroless}
+	return []string{c.URL, string(c.State), age, pid, distroless}
 }
 
 func (a *app) targetsJSON(sv *target.Survey) error {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 
 	"github.com/spf13/pflag"
 
@@ -56,6 +57,9 @@ func (c *Capture) Flags(f *pflag.FlagSet) {
 	f.StringVar(&c.Key, "key", "", "sign with the private key in `FILE` (default your own, made at first use)")
 	f.StringArrayVar(&c.EncryptTo, "encrypt-to", nil, "encrypt to this age `RECIPIENT` or file of recipients (repeatable)")
 }
+
+// memoryLimit leaves room below 96 MiB for what the garbage collector does not count.
+const memoryLimit = 72 << 20
 
 // Source is one container ready to be captured.
 type Source struct {
@@ -132,6 +136,8 @@ func (s *Source) Collect(ctx context.Context, w *evidence.Writer, o Capture, sta
 	if err != nil {
 		return nil, err
 	}
+	// A soft bound keeps the capture small beside a large target: buffers are bounded by design, and garbage by this.
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(memoryLimit))
 	return collect.Run(ctx, s.Container, w, collect.Options{
 		HostRoot: s.places.HostRoot, Memory: mode, Freeze: o.Freeze, WithSecrets: o.WithSecrets,
 		Anomalies: s.Anomalies, Stage: stage,
