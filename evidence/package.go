@@ -58,10 +58,16 @@ func Open(path string, o OpenOptions) (*Package, error) {
 		return nil, err
 	}
 	p, err := open(f, path, o)
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
+	if err == nil {
+		return p, nil
 	}
-	return p, nil
+	f.Close()
+	var altered *AlteredError
+	var unsigned *UnsignedError
+	if errors.As(err, &altered) || errors.As(err, &unsigned) {
+		err = fmt.Errorf("%s: %w; `sherd verify` lists all that is wrong with it", printable.Text(path), err)
+	}
+	return nil, err
 }
 
 // openFile opens without waiting for the other end of what may be a pipe.
