@@ -5,6 +5,7 @@ package detect
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/sherd-forensics/sherd/verdict"
@@ -156,8 +157,16 @@ func ask(r *Rule, f *Facts) Answer {
 		return cmp.Or(cmp.Compare(y.Severity.Rank(), x.Severity.Rank()), cmp.Compare(x.When, y.When),
 			cmp.Compare(x.PID, y.PID), cmp.Compare(x.Path, y.Path), cmp.Compare(x.Statement, y.Statement))
 	})
+	if rest := len(a.Hits) - maxHits; rest > 0 {
+		f := a.Hits[maxHits]
+		f.Statement = fmt.Sprintf("%d more like it, the next: %s", rest, f.Statement)
+		a.Hits = append(a.Hits[:maxHits:maxHits], f)
+	}
 	return a
 }
+
+// maxHits bounds what one rule tells one by one; the gravest come first.
+const maxHits = 200
 
 var factNames = map[Fact]string{
 	Processes: "processes", Environments: "environments of processes", Memory: "memory maps", Inventory: "files of the container and its image",

@@ -24,7 +24,7 @@ const (
 	maxMappings  = 65_536 // of one process; the kernel's own default limit is 65,530
 	maxEnviron   = 4 << 20
 	maxDocument  = 16 << 20
-	maxChanges   = 200_000
+	maxChanges   = 50_000
 	maxMounted   = 20_000
 	maxImage     = 500_000
 )

@@ -151,6 +151,7 @@ func (w *work) session(a *arrival, rs []*request, confidence float64) *verdict.R
 		c.Citations = append(c.Citations, r.Cite)
 	}
 	c.Statement += "; which of them did it is not proven"
+	doubt(c, rs...)
 	c.Entities = []string{verdict.EntityAddress + ":" + rs[0].Client, a.entity}
 	c.Citations = unique(append(c.Citations, a.cites...))
 	w.entered(c)
@@ -196,9 +197,18 @@ func (w *work) cause(a *arrival, r *request, all []arrival, confidence float64) 
 		}
 		break
 	}
+	doubt(c, r)
 	c.Citations = unique(c.Citations)
 	c.Entities = uniqueStrings(c.Entities)
 	return c
+}
+
+// doubt lowers the confidence of a cause whose requests bear no time but the application's own word.
+func doubt(c *verdict.RootCause, rs ...*request) {
+	if slices.ContainsFunc(rs, func(r *request) bool { return r.Claimed }) {
+		c.Confidence = min(c.Confidence, 0.7)
+		c.Statement += " (times of requests are the application's own: the runtime stamped none)"
+	}
 }
 
 // entered names the process that served the request: the image's own one that listens.

@@ -310,7 +310,7 @@ func (w *work) drift() {
 		}
 	}
 	w.r.DriftTotal += w.f.Files.Dropped
-	w.r.Drift = append(first, rest[:min(len(rest), maxDrift-len(first))]...)
+	w.r.Drift = slices.Concat(first, rest[:min(len(rest), maxDrift-len(first))])
 }
 
 func driftRow(c *inventory.Change) Change {

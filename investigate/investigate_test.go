@@ -306,6 +306,20 @@ func TestOneClientStandsOut(t *testing.T) {
 	}
 }
 
+// Without the runtime's times the application's own are used, and the verdict says so.
+func TestApplicationsOwnTimes(t *testing.T) {
+	s := detecttest.Busy()
+	attacks["static program dropped, run, deleted"].make(s)
+	s.RawLogs = true
+	for i := range s.Logs {
+		s.Logs[i].Text = `{"time":"` + s.Logs[i].Time.Format(time.RFC3339Nano) + `",` + s.Logs[i].Text[1:]
+	}
+	rc := judge(t, s).Verdict.RootCause
+	if rc == nil || !strings.Contains(rc.Statement, "POST /avatar") || !strings.Contains(rc.Statement, "application's own") || rc.Confidence > 0.7 {
+		t.Errorf("root cause %+v", rc)
+	}
+}
+
 // A process tree that no kernel would show must not hang the investigation.
 func TestForgedTree(t *testing.T) {
 	s := detecttest.Busy()

@@ -28,21 +28,24 @@ func logLines(p *evidence.Package) iter.Seq2[logLine, error] {
 				}
 				c := verdict.Citation{Artifact: l.Artifact, Offset: l.Offset, Length: l.Length, SHA256: l.SHA256}
 				var j struct {
-					Log  string
-					Time time.Time
+					Log, Stream string
+					Time        time.Time
 				}
-				if json.Unmarshal(bytes.TrimSpace(l.Data), &j) == nil && !j.Time.IsZero() {
+				if json.Unmarshal(bytes.TrimSpace(l.Data), &j) == nil && !j.Time.IsZero() && j.Stream != "" {
 					if !yield(logLine{j.Time.UnixNano(), j.Log, c}, nil) {
 						return
 					}
 					continue
 				}
-				if f := strings.SplitN(string(l.Data), " ", 4); len(f) == 4 {
+				at, text := int64(0), string(l.Data)
+				if f := strings.SplitN(text, " ", 4); len(f) == 4 && (f[1] == "stdout" || f[1] == "stderr") {
 					if t, err := time.Parse(time.RFC3339Nano, f[0]); err == nil {
-						if !yield(logLine{t.UnixNano(), f[3], c}, nil) {
-							return
-						}
+						at, text = t.UnixNano(), f[3]
 					}
+				}
+				// Without one: output as it came, with no times but those that the application writes.
+				if !yield(logLine{at, text, c}, nil) {
+					return
 				}
 			}
 		}

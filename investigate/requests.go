@@ -25,7 +25,9 @@ type request struct {
 	Path   string // as logged, raw
 	Client string // address without port, "" if the line has none
 	Status int
-	Cite   verdict.Citation
+	// Claimed is true when the runtime stamped no time on the line, and Time is what the application wrote itself.
+	Claimed bool
+	Cite    verdict.Citation
 }
 
 func (r *request) words() string {
@@ -131,6 +133,11 @@ func (w *work) readLogs(ctx context.Context) error {
 			continue
 		}
 		r.Time, r.Cite = l.Time, l.Cite
+		if r.Time == 0 {
+			if r.Time, r.Claimed = claimedTime(l.Text), true; r.Time == 0 {
+				continue
+			}
+		}
 		seen, known := w.logs.routes[r.route()]
 		if known || len(w.logs.routes) < maxRoutes {
 			w.logs.routes[r.route()] = seen + 1
@@ -138,8 +145,8 @@ func (w *work) readLogs(ctx context.Context) error {
 		if !known && len(w.logs.firsts) < 1000 {
 			w.logs.firsts = append(w.logs.firsts, r)
 		}
-		i, _ := slices.BinarySearch(anchors, l.Time-windowAfter)
-		if i == len(anchors) || anchors[i] > l.Time+windowBefore || kept[i] >= perAnchor && w.logs.routes[r.route()] > rare {
+		i, _ := slices.BinarySearch(anchors, r.Time-windowAfter)
+		if i == len(anchors) || anchors[i] > r.Time+windowBefore || kept[i] >= perAnchor && w.logs.routes[r.route()] > rare {
 			continue
 		}
 		if len(w.requests) < maxRequests {
@@ -222,6 +229,26 @@ func jsonRequest(text string) (request, bool) {
 		}
 	}
 	return r, true
+}
+
+// layouts are the ways in which applications write times: RFC 3339, the common log format, and their usual variants. One
+// without a zone is taken as UTC, which containers keep.
+var layouts = []string{time.RFC3339Nano, "02/Jan/2006:15:04:05 -0700", "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999Z07:00", "2006-01-02 15:04:05.999999999", "2006-01-02 15:04:05,999", "2006/01/02 15:04:05.999999999", "02/Jan/2006 15:04:05"}
+
+var timeText = regexp.MustCompile(`[0-9]{4}[-/][0-9]{2}[-/][0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}([.,][0-9]{1,9})?(Z|[+-][0-9]{2}:?[0-9]{2})?|[0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}[: ][0-9]{2}:[0-9]{2}:[0-9]{2}( [+-][0-9]{4})?`)
+
+// claimedTime is the first time that a line writes, in nanoseconds UTC, 0 if there is none.
+func claimedTime(text string) int64 {
+	m := timeText.FindString(text[:min(len(text), 4096)])
+	if m == "" {
+		return 0
+	}
+	for _, l := range layouts {
+		if t, err := time.Parse(l, m); err == nil && t.Year() > 1971 && t.Year() < 2262 {
+			return t.UnixNano()
+		}
+	}
+	return 0
 }
 
 // address is the first IP address among the words of s, without its port.

@@ -153,10 +153,10 @@ func (w *work) fileEvents(add func(Event)) {
 		}
 		at := detect.ChangedAt(c)
 		e := Event{Time: at, TimeKind: event.Created, Kind: event.FileCreated, Marked: marked[c.Path], Citations: driftRow(c).Citations}
-		switch {
-		case c.Kind == inventory.Deleted:
+		switch c.Kind {
+		case inventory.Deleted:
 			e.TimeKind, e.Kind, e.Text = event.Changed, event.FileDeleted, clip(c.Path, 120)+" deleted"
-		case c.Kind == inventory.Added:
+		case inventory.Added:
 			e.Text = clip(c.Path, 120) + " created" + modeWords(c.After)
 		default:
 			e.TimeKind, e.Kind, e.Text = event.Modified, event.FileModified, clip(c.Path, 120)+" "+string(c.Kind)+modeWords(c.After)

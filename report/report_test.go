@@ -164,6 +164,20 @@ func TestHostileNames(t *testing.T) {
 	}
 }
 
+func TestShared(t *testing.T) {
+	a, b := judge(t, dropped()), judge(t, dropped())
+	b.Verdict.Target.Name = "payments"
+	var out bytes.Buffer
+	if err := report.Shared(&out, []*investigate.Result{a, judge(t, detecttest.Busy()), b}, report.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"address 203.0.113.9 ", "shop, payments", "sha256 " + detecttest.Hash(detecttest.ELF+"implant")} {
+		if !strings.Contains(strings.Join(strings.Fields(out.String()), " "), want) {
+			t.Errorf("lacks %q:\n%s", want, out.String())
+		}
+	}
+}
+
 func TestSameBytesSameVerdict(t *testing.T) {
 	p := dropped().Write(t)
 	var first []byte

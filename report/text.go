@@ -67,6 +67,34 @@ func Text(w io.Writer, r *investigate.Result, o Options) error {
 	return err
 }
 
+// Shared writes what several results have in common, nothing if there is nothing.
+func Shared(w io.Writer, results []*investigate.Result, o Options) error {
+	if o.Width == 0 {
+		o.Width = 80
+	}
+	p := &printer{o: o}
+	label := "In common"
+	for _, l := range investigate.Across(results) {
+		var names []string
+		for _, i := range l.In {
+			t := &results[i].Verdict.Target
+			name := t.Name
+			if name == "" {
+				name = t.Evidence
+			}
+			names = append(names, printable.Clip(name, 60))
+		}
+		what := l.Type + " " + l.Value
+		if l.Type == verdict.EntityFile {
+			what = "sha256 " + l.Value
+		}
+		p.wrap(pad(label, labelWidth), strings.Repeat(" ", labelWidth+2), text(what)+"  in "+strings.Join(names, ", "), nil)
+		label = ""
+	}
+	_, err := w.Write(p.out.Bytes())
+	return err
+}
+
 func text(s string) string { return printable.Text(s) }
 
 func (p *printer) header(r *investigate.Result) {

@@ -56,6 +56,8 @@ type Scene struct {
 	Files     []record.File
 	Mounts    []record.Mounted
 	Logs      []Log
+	// RawLogs leaves the runtime's times out, as a runtime that copies output into a file does.
+	RawLogs bool
 	// Config is target/image-config.json.
 	Config string
 	// Extra are further artifacts by path.
@@ -352,6 +354,10 @@ func (s *Scene) logText() string {
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	for _, l := range logs {
+		if s.RawLogs {
+			b.WriteString(l.Text + "\n")
+			continue
+		}
 		_ = e.Encode(map[string]string{"log": l.Text + "\n", "stream": "stdout", "time": l.Time.Format(time.RFC3339Nano)}) // a buffer takes everything
 	}
 	return b.String()
