@@ -53,9 +53,9 @@ func (a *app) zone() (*time.Location, error) {
 
 // progress shows a line on a terminal unless the user wants quiet.
 func (a *app) progress(tail func() string) *console.Progress {
-	var w io.Writer = io.Discard
-	if !a.quiet && !a.verbose {
-		w = a.err
+	w := a.err
+	if a.quiet || a.verbose {
+		w = io.Discard
 	}
 	return console.NewProgress(w, tail)
 }

@@ -94,8 +94,7 @@ func (a *app) capture(ctx context.Context, ref target.Ref, f *captureFlags) (*ca
 	defer p.Done()
 	w, err = src.Writer(out, f.Capture, tool)
 	if err != nil {
-		out.Abort()
-		return nil, err
+		return nil, errors.Join(err, out.Abort())
 	}
 	res, err := src.Collect(ctx, w, f.Capture, p.Stage)
 	p.Done()
