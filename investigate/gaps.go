@@ -74,6 +74,11 @@ func (w *work) coverageGaps() {
 	if w.logs.broken > 0 {
 		w.gap(itoa(w.logs.broken)+" log lines", "they could not be read", consequences["logs"])
 	}
+	for _, e := range w.p.Artifacts("logs/") {
+		if compressed(e.Path) {
+			w.gap("lines of "+clip(e.Path, 160), "it is compressed, and was not read", consequences["logs"])
+		}
+	}
 	if len(w.gaps) > maxGaps {
 		rest := len(w.gaps) - maxGaps
 		w.gaps = append(w.gaps[:maxGaps:maxGaps], verdict.Gap{What: fmt.Sprintf("%d more gaps", rest), Why: "they are in the package's coverage.json", Consequence: "see there"})

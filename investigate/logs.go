@@ -17,10 +17,19 @@ type logLine struct {
 	Cite verdict.Citation
 }
 
-// logLines gives the container's log lines.
+// compressed reports whether an artifact is a rotated log in compressed form, whose lines have no place that a citation could
+// point at.
+func compressed(path string) bool {
+	return strings.HasSuffix(path, ".gz") || strings.HasSuffix(path, ".zst") || strings.HasSuffix(path, ".bz2") || strings.HasSuffix(path, ".xz")
+}
+
+// logLines gives the container's log lines, as the runtimes' drivers write them (json-file, CRI) or as they came.
 func logLines(p *evidence.Package) iter.Seq2[logLine, error] {
 	return func(yield func(logLine, error) bool) {
 		for _, e := range p.Artifacts("logs/") {
+			if compressed(e.Path) {
+				continue // told as a gap
+			}
 			for l, err := range p.Lines(e.Path) {
 				if err != nil {
 					yield(logLine{}, err)
