@@ -6,6 +6,6 @@ cd "$(dirname "$0")/.."
 grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u | while read -r dir; do
 	sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$dir"/*_test.go | sort -u | while read -r target; do
 		echo "== $dir $target"
-		go test "$dir" -run '^$' -fuzz "^$target\$" -fuzztime "$time"
+		go test "$dir" -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 5x
 	done
 done

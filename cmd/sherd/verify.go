@@ -63,11 +63,11 @@ func verify(cmd *cobra.Command, a *app, path string, keys []string, noCustody bo
 		for _, problem := range r.Problems {
 			fmt.Fprintf(a.out, "✗ %s\n", printable.Text(problem))
 		}
-		var unknown *evidence.UnknownSignerError
-		if errors.As(err, &unknown) {
-			return fmt.Errorf("%s: %w", printable.Text(path), err)
+		var altered *evidence.AlteredError
+		if errors.As(err, &altered) {
+			return fmt.Errorf("%s is NOT as it was sealed: %w", printable.Text(path), err)
 		}
-		return fmt.Errorf("%s is NOT as it was sealed: %w", printable.Text(path), err)
+		return fmt.Errorf("%s: %w", printable.Text(path), err)
 	}
 	fmt.Fprintf(a.out, "✓ every byte is as sealed   %s in %s\n", console.Bytes(r.Size), console.Plural(r.Artifacts, "artifact"))
 	fmt.Fprintf(a.out, "  sha256   %s\n", r.SHA256)

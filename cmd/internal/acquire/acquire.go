@@ -138,6 +138,7 @@ func (s *Source) Collect(ctx context.Context, w *evidence.Writer, o Capture, sta
 	}
 	// A soft bound keeps the capture small beside a large target: buffers are bounded by design, and garbage by this.
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(memoryLimit))
+	defer debug.SetGCPercent(debug.SetGCPercent(50))
 	return collect.Run(ctx, s.Container, w, collect.Options{
 		HostRoot: s.places.HostRoot, Memory: mode, Freeze: o.Freeze, WithSecrets: o.WithSecrets,
 		Anomalies: s.Anomalies, Stage: stage,
