@@ -154,8 +154,14 @@ func TestStrays(t *testing.T) {
 				cmd := exec.Command("nsenter", argv...)
 				cmd.Env = append(os.Environ(), "LISTEN=127.0.0.1:0")
 				start(t, cmd)
-				pid := cmd.Process.Pid
-				t.Cleanup(func() { killChildren(pid) })
+				outer := cmd.Process.Pid
+				pid := outer
+				t.Cleanup(func() {
+					// Only nsenter may collect its child, or the pid namespace stays until the machine's init does it.
+					if killChildren(outer) {
+						cmd.Wait() //nolint:errcheck // it passes on that its child was killed
+					}
+				})
 				time.Sleep(300 * time.Millisecond)
 				if flag == "-p" { // nsenter forks, and only its child is inside
 					b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
@@ -175,16 +181,17 @@ func TestStrays(t *testing.T) {
 	}
 }
 
-func killChildren(pid int) {
+func killChildren(pid int) (killed bool) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 	if err != nil {
-		return
+		return false
 	}
 	for f := range strings.FieldsSeq(string(b)) {
 		if n, err := strconv.Atoi(f); err == nil {
-			syscall.Kill(n, syscall.SIGKILL) //nolint:errcheck // it may have ended
+			killed = syscall.Kill(n, syscall.SIGKILL) == nil || killed
 		}
 	}
+	return killed
 }
 
 // TestEscaped puts a process of the machine's into a container's cgroup, as an escape leaves it.

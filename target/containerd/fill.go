@@ -31,10 +31,8 @@ func (r *Runtime) fill(ctx context.Context, f found, img *image) *target.Contain
 		c.Image.Digest, c.Image.ConfigID, c.Image.DiffIDs = img.manifestDigest, img.configDigest, img.diffs
 	}
 	r.task(c, f)
-	var spec *ocispec.Spec
 	if len(f.spec.value) > 0 {
-		var err error
-		if spec, err = ocispec.Parse(f.spec.value); err != nil {
+		if spec, err := ocispec.Parse(f.spec.value); err != nil {
 			c.Warn(err.Error())
 		} else {
 			spec.Apply(c)
@@ -60,7 +58,7 @@ func (r *Runtime) fill(ctx context.Context, f found, img *image) *target.Contain
 	fs.ReadOnly = fs.ReadOnly || readOnly
 	c.Rootfs = fs
 	label(c, img)
-	r.logs(c, f, spec)
+	r.logs(c, f)
 	return c
 }
 
@@ -74,7 +72,7 @@ func atoi(s string) int {
 
 func (r *Runtime) task(c *target.Container, f found) {
 	if f.task == nil {
-		if at := criFinished(f); at { // a container without a task either never ran or has ended
+		if criFinished(f) { // a container without a task either never ran or has ended
 			c.State = target.Exited
 		}
 		return
@@ -241,7 +239,7 @@ func (r *Runtime) blob(ctx context.Context, namespace, digest string) ([]byte, e
 
 // logs finds where the container's output goes: the kubelet's files for a container of Kubernetes, or the file that
 // the task was started with.
-func (r *Runtime) logs(c *target.Container, f found, spec *ocispec.Spec) {
+func (r *Runtime) logs(c *target.Container, f found) {
 	if dir := c.Pod.PodLogDir(); dir != "" {
 		c.Logs = []target.LogFile{{Path: fmt.Sprintf("%s/%d.log", dir, c.Restarts), Format: "cri"}}
 		return

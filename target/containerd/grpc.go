@@ -18,13 +18,7 @@ import (
 // maxAnswer bounds what one call may bring: containerd itself refuses messages over 16 MiB.
 const maxAnswer = 32 << 20
 
-// Codes of gRPC that are told apart, https://grpc.io/docs/guides/status-codes/.
-const (
-	codeNotFound      = 5
-	codeUnimplemented = 12
-)
-
-// statusError is a call that containerd answered with a failure.
+// statusError is a call that containerd answered with a failure, https://grpc.io/docs/guides/status-codes/.
 type statusError struct {
 	code int
 	text string
@@ -35,11 +29,6 @@ func (e *statusError) Error() string {
 		return "gRPC status " + strconv.Itoa(e.code)
 	}
 	return e.text
-}
-
-func hasCode(err error, code int) bool {
-	var s *statusError
-	return errors.As(err, &s) && s.code == code
 }
 
 // conn speaks gRPC (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md) over a Unix socket with the standard
@@ -215,14 +204,6 @@ func (c *conn) mounts(ctx context.Context, namespace, snapshotter, key string) (
 		return nil, err
 	}
 	return each(b, 1, decodeMount)
-}
-
-func (c *conn) snapshot(ctx context.Context, namespace, snapshotter, key string) (snapshotInfo, error) {
-	b, err := c.unary(ctx, namespace, "snapshots.v1.Snapshots/Stat", request(field{1, snapshotter}, field{2, key}))
-	if err != nil {
-		return snapshotInfo{}, err
-	}
-	return one(b, 1, decodeInfo)
 }
 
 // image gives the descriptor that an image's name stands for.

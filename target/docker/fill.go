@@ -240,12 +240,12 @@ func privileges(in *inspected, ms []target.Mount) []string {
 		}
 	}
 	for _, o := range h.SecurityOpt {
-		switch o = strings.Replace(o, ":", "=", 1); {
-		case o == "seccomp=unconfined":
+		switch strings.Replace(o, ":", "=", 1) {
+		case "seccomp=unconfined":
 			set["no seccomp filter"] = true
-		case o == "apparmor=unconfined":
+		case "apparmor=unconfined":
 			set["no AppArmor profile"] = true
-		case o == "label=disable":
+		case "label=disable":
 			set["no SELinux label"] = true
 		}
 	}
