@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -81,8 +82,7 @@ func (a *app) investigate(ctx context.Context, args []string, f *captureFlags, j
 		if head != "" && !a.quiet {
 			fmt.Fprintln(text, head)
 		}
-		opts := report.Options{Width: min(console.Width(a.out), 120), Colour: console.Colour(a.out), Zone: zone, Verbose: a.verbose}
-		if err := report.Text(text, res, opts); err != nil {
+		if err := report.Text(text, res, a.reportOptions(zone)); err != nil {
 			return err
 		}
 		results = append(results, res)
@@ -90,6 +90,11 @@ func (a *app) investigate(ctx context.Context, args []string, f *captureFlags, j
 		case verdict.Compromised, verdict.Suspicious:
 			bad = true
 		case verdict.Clean, verdict.Inconclusive:
+		}
+	}
+	if len(results) > 1 {
+		if err := report.Shared(text, results, a.reportOptions(zone)); err != nil {
+			return err
 		}
 	}
 	if htmlOut != "" {
@@ -104,6 +109,10 @@ func (a *app) investigate(ctx context.Context, args []string, f *captureFlags, j
 		return &judgedError{}
 	}
 	return nil
+}
+
+func (a *app) reportOptions(zone *time.Location) report.Options {
+	return report.Options{Width: min(console.Width(a.out), 120), Colour: console.Colour(a.out), Zone: zone, Verbose: a.verbose}
 }
 
 // evidenceOf returns the package that arg names, capturing it first if arg is a target; head sums a capture up.
