@@ -123,7 +123,65 @@ func run(ctx context.Context, s subject.Subject, w *evidence.Writer, o Options) 
 	if err := g.Wait(); err != nil {
 		return err
 	}
+	if err := streams(ctx, s, w); err != nil {
+		return err
+	}
 	return hostcontext.Collect(ctx, s, w, hostcontext.Options{Anomalies: o.Anomalies})
+}
+
+// streamPart is how much of a stream of unknown length goes into one artifact: maxStream bounds them all together.
+const (
+	streamPart = 4 << 20
+	maxStream  = 1 << 30
+)
+
+// streams takes what the runtime's API gives where files may not be read. Their length is not known beforehand, so they are sealed
+// in parts.
+func streams(ctx context.Context, s subject.Subject, w *evidence.Writer) error {
+	for _, st := range s.Container.Streams {
+		miss := func(err error, partial bool) {
+			w.Miss(record.Miss{What: st.Path, Kind: "target", Reason: err.Error(), Partial: partial, Count: 1})
+		}
+		r, err := st.Open(ctx)
+		if err != nil {
+			miss(err, false)
+			continue
+		}
+		err = parts(w, st, r, miss)
+		r.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// parts seals one stream; its error is fatal.
+func parts(w *evidence.Writer, st target.Stream, r io.Reader, miss func(error, bool)) error {
+	buf := make([]byte, streamPart)
+	for i, total := 0, 0; ; i++ {
+		n, err := io.ReadFull(r, buf)
+		path := st.Path
+		if i > 0 {
+			path = fmt.Sprintf("%s.%d", st.Path, i)
+		}
+		if n > 0 || i == 0 {
+			if _, err := w.Add(evidence.Meta{Path: path, Origin: st.Origin}, buf[:n]); err != nil {
+				return err
+			}
+		}
+		total += n
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return nil
+		case err != nil:
+			miss(err, true)
+			return nil
+		case total >= maxStream:
+			miss(fmt.Errorf("only the first %d bytes were taken", total), true)
+			return nil
+		}
+	}
 }
 
 // volatile takes what is gone first: sockets and processes together, then memory.

@@ -5,6 +5,7 @@ package target
 
 import (
 	"context"
+	"io"
 	"time"
 )
 
@@ -52,6 +53,8 @@ type Container struct {
 	Privileges []string `json:"privileges,omitempty"`
 	// Records are the runtime's own documents, byte for byte, for the package's target/ folder.
 	Records []Record `json:"-"`
+	// Streams are what the runtime's API gives; only a capture without privileges asks for them.
+	Streams []Stream `json:"-"`
 	// Warnings are things that the runtime would not say or that contradict each other; each becomes coverage.
 	Warnings []string `json:"warnings,omitempty"`
 	// Distroless is the judgement of the root file system; nil when it was not looked at.
@@ -126,6 +129,14 @@ type Record struct {
 	Name   string // inside target/, "inspect.json"
 	Origin string // how it was obtained, "GET /containers/ID/json" or a path
 	Data   []byte
+}
+
+// Stream is something of the container's that the runtime's API gives to whoever may ask it, for a capture that may not read
+// files: the output, the list of changed files.
+type Stream struct {
+	Path   string // in the package, "logs/api.log"
+	Origin string // "GET /containers/ID/logs"
+	Open   func(ctx context.Context) (io.ReadCloser, error)
 }
 
 // Distroless says whether a root file system lacks what a shell session needs, and by which files one knows.

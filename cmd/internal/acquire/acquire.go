@@ -104,6 +104,11 @@ func (p *Places) Find(ctx context.Context, ref target.Ref, partial bool) (*Sourc
 	for _, m := range missing {
 		c.Warnings = append(c.Warnings, "the capture ran without "+m)
 	}
+	if api, ok := rt.(interface {
+		Streams(*target.Container) []target.Stream
+	}); ok && len(missing) > 0 {
+		c.Streams = api.Streams(c)
+	}
 	if c.Distroless == nil {
 		c.Distroless = distroless.Judge(c, p.HostRoot)
 	}
