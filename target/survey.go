@@ -166,6 +166,9 @@ func (sv *Survey) suspect(c *Container, k *Kernel) (Anomaly, bool) {
 	if c.CgroupPath != "" {
 		what += ", in cgroup " + c.CgroupPath
 	}
+	if c.Namespace != "" {
+		what += ", looked after by a shim for containerd's namespace " + c.Namespace
+	}
 	a.Statement = what
 	return a, true
 }

@@ -134,20 +134,17 @@ func (r *Runtime) List(ctx context.Context) ([]*target.Container, error) {
 		return nil, err
 	}
 	var out []*target.Container
-	images := map[string]*image{}
+	images := album{}
 	for _, f := range all {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		k := f.namespace + "\x00" + f.image
-		img, known := images[k]
-		if !known {
-			if img, err = r.image(ctx, f.namespace, f.image); err != nil {
-				img = nil
-			}
-			images[k] = img
+		img, note := r.imageOf(ctx, f, images)
+		c := r.fill(ctx, f, img)
+		if note != "" {
+			c.Warn(note)
 		}
-		out = append(out, r.fill(ctx, f, img))
+		out = append(out, c)
 	}
 	return out, nil
 }
@@ -167,10 +164,10 @@ func (r *Runtime) Find(ctx context.Context, ref string) (*target.Container, erro
 	if err != nil {
 		return nil, r.elsewhere(ctx, err, ns, id, both)
 	}
-	img, err := r.image(ctx, f.namespace, f.image)
+	img, note := r.imageOf(ctx, f, album{})
 	c := r.fill(ctx, f, img)
-	if err != nil {
-		c.Warn(fmt.Sprintf("the image %s can't be read from containerd: %v", f.image, err))
+	if note != "" {
+		c.Warn(note)
 	}
 	r.records(c, f, img)
 	return c, nil

@@ -3,8 +3,6 @@ package containerd
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -13,8 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sherd-forensics/sherd/target"
 	"github.com/sherd-forensics/sherd/target/ocispec"
@@ -127,114 +123,6 @@ func label(c *target.Container, img *image) {
 			c.Rootfs.Layers[i].Digest = img.layers[i]
 		}
 	}
-}
-
-// image is what the content store has of an image.
-type image struct {
-	manifestDigest string
-	manifest       []byte
-	configDigest   string
-	config         []byte
-	index          []byte // nil when the name stands for the manifest itself
-	indexDigest    string
-	diffs          []string // of the uncompressed layers
-	layers         []string // of the blobs
-}
-
-// image follows a name to the manifest that this machine's platform uses, and reads manifest and configuration.
-func (r *Runtime) image(ctx context.Context, namespace, name string) (*image, error) {
-	if name == "" {
-		return nil, nil
-	}
-	d, err := r.api.image(ctx, namespace, name)
-	if err != nil {
-		return nil, err
-	}
-	raw, err := r.blob(ctx, namespace, d.digest)
-	if err != nil {
-		return nil, err
-	}
-	img := &image{manifestDigest: d.digest, manifest: raw}
-	var doc struct {
-		Manifests []v1.Descriptor
-		Config    v1.Descriptor
-		Layers    []v1.Descriptor
-	}
-	if err := json.Unmarshal(raw, &doc); err != nil {
-		return nil, fmt.Errorf("manifest %s: %w", d.digest, err)
-	}
-	if len(doc.Manifests) > 0 {
-		img.index, img.indexDigest = raw, d.digest
-		if raw, img.manifestDigest, err = r.present(ctx, namespace, doc.Manifests); err != nil {
-			return nil, err
-		}
-		img.manifest = raw
-		doc.Config, doc.Layers = v1.Descriptor{}, nil
-		if err := json.Unmarshal(raw, &doc); err != nil {
-			return nil, fmt.Errorf("manifest %s: %w", img.manifestDigest, err)
-		}
-	}
-	for _, l := range doc.Layers[:min(len(doc.Layers), maxLayers)] {
-		img.layers = append(img.layers, string(l.Digest))
-	}
-	img.configDigest = string(doc.Config.Digest)
-	if img.config, err = r.blob(ctx, namespace, img.configDigest); err != nil {
-		return nil, err
-	}
-	var cfg struct {
-		RootFS struct {
-			DiffIDs []string `json:"diff_ids"`
-		} `json:"rootfs"`
-	}
-	if err := json.Unmarshal(img.config, &cfg); err != nil {
-		return nil, fmt.Errorf("image configuration %s: %w", img.configDigest, err)
-	}
-	img.diffs = cfg.RootFS.DiffIDs[:min(len(cfg.RootFS.DiffIDs), maxLayers)]
-	return img, nil
-}
-
-const maxLayers = 512
-
-// present finds the manifest of an index whose configuration lies in the store: the one that was pulled for this machine.
-func (r *Runtime) present(ctx context.Context, namespace string, ms []v1.Descriptor) ([]byte, string, error) {
-	var last error
-	for _, m := range ms[:min(len(ms), 64)] {
-		if m.Platform != nil && (m.Platform.OS == "unknown" || m.Platform.OS == "windows") { // attestations, and what can't run here
-			continue
-		}
-		raw, err := r.blob(ctx, namespace, string(m.Digest))
-		if err != nil {
-			last = err
-			continue
-		}
-		var doc v1.Manifest
-		if err := json.Unmarshal(raw, &doc); err != nil {
-			last = err
-			continue
-		}
-		if _, err := r.blob(ctx, namespace, string(doc.Config.Digest)); err != nil {
-			last = err
-			continue
-		}
-		return raw, string(m.Digest), nil
-	}
-	return nil, "", fmt.Errorf("none of the index's %d manifests is in the store: %w", len(ms), last)
-}
-
-// blob reads a document from the content store and checks its hash.
-func (r *Runtime) blob(ctx context.Context, namespace, digest string) ([]byte, error) {
-	want, ok := strings.CutPrefix(digest, "sha256:")
-	if !ok {
-		return nil, fmt.Errorf("the digest %q is not sha256", digest)
-	}
-	b, err := r.api.content(ctx, namespace, digest)
-	if err != nil {
-		return nil, err
-	}
-	if sum := sha256.Sum256(b); hex.EncodeToString(sum[:]) != want {
-		return nil, fmt.Errorf("the content store's %s has another hash", digest)
-	}
-	return b, nil
 }
 
 // logs finds where the container's output goes: the kubelet's files for a container of Kubernetes, or the file that

@@ -206,6 +206,26 @@ func (c *conn) mounts(ctx context.Context, namespace, snapshotter, key string) (
 	return each(b, 1, decodeMount)
 }
 
+func (c *conn) snapshot(ctx context.Context, namespace, snapshotter, key string) (snapshotInfo, error) {
+	b, err := c.unary(ctx, namespace, "snapshots.v1.Snapshots/Stat", request(field{1, snapshotter}, field{2, key}))
+	if err != nil {
+		return snapshotInfo{}, err
+	}
+	return one(b, 1, decodeInfo)
+}
+
+// imageNames lists the names of all images.
+func (c *conn) imageNames(ctx context.Context, namespace string) ([]string, error) {
+	b, err := c.unary(ctx, namespace, "images.v1.Images/List", nil)
+	if err != nil {
+		return nil, err
+	}
+	return each(b, 1, func(image []byte) (string, error) {
+		name, _, err := decodeEntry(image)
+		return name, err
+	})
+}
+
 // image gives the descriptor that an image's name stands for.
 func (c *conn) image(ctx context.Context, namespace, name string) (descriptor, error) {
 	b, err := c.unary(ctx, namespace, "images.v1.Images/Get", request(field{1, name}))

@@ -249,3 +249,27 @@ func TestNotContainerd(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestMovedName lets the image's name stand for another image after the container was made.
+func TestMovedName(t *testing.T) {
+	l := lab.Need(t, lab.Containerd)
+	ctr := func(args ...string) {
+		t.Helper()
+		out, err := exec.Command("ctr", append([]string{"-a", l.ContainerdAddress(), "-n", l.ContainerdNamespace()}, args...)...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("ctr %v: %v: %s", args, err, out)
+		}
+	}
+	web, py := l.Run(t, lab.RunSpec{Runtime: lab.Containerd, Image: "goweb"}), l.Run(t, lab.RunSpec{Runtime: lab.Containerd, Image: "pyweb"})
+	id, name := web.ID+"-moved", "registry.test/sherd/moved:"+web.ID
+	ctr("image", "tag", web.Ref, name)
+	t.Cleanup(func() { ctr("image", "rm", name) })
+	ctr("container", "create", name, id)
+	t.Cleanup(func() { ctr("container", "rm", id) })
+	ctr("image", "tag", "--force", py.Ref, name)
+	c := find(t, connect(t, l, ""), id)
+	if c.Image.Digest != web.Digest || !strings.Contains(strings.Join(c.Warnings, "\n"), "does not lead to what the container was made from") {
+		t.Errorf("%+v, warnings %q", c.Image, c.Warnings)
+	}
+	checkLayers(t, c, false)
+}

@@ -57,6 +57,11 @@ type mountRecord struct {
 	options []string // 4
 }
 
+type snapshotInfo struct {
+	name   string // 1
+	parent string // 2
+}
+
 type descriptor struct {
 	mediaType string // 1
 	digest    string // 2
@@ -235,6 +240,19 @@ func decodeMount(msg []byte) (m mountRecord, err error) {
 		return nil
 	})
 	return m, err
+}
+
+func decodeInfo(msg []byte) (i snapshotInfo, err error) {
+	err = fields(msg, func(num protowire.Number, _ uint64, b []byte) error {
+		switch num {
+		case 1:
+			i.name = string(b)
+		case 2:
+			i.parent = string(b)
+		}
+		return nil
+	})
+	return i, err
 }
 
 func decodeDescriptor(msg []byte) (d descriptor, err error) {

@@ -47,6 +47,7 @@ func FuzzWire(f *testing.F) {
 		_, _ = decodeContainer(b)
 		_, _ = decodeTask(b)
 		_, _ = decodeMount(b)
+		_, _ = decodeInfo(b)
 		_, _ = decodeDescriptor(b)
 		_, _ = each(b, 1, decodeContainer)
 		rest := int64(1 << 20)

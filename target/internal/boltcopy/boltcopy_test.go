@@ -13,7 +13,7 @@ import (
 	"github.com/sherd-forensics/sherd/target"
 )
 
-func database(t testing.TB) (*bolt.DB, string) {
+func database(t testing.TB) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "x.db")
 	db, err := bolt.Open(path, 0o600, nil)
@@ -36,7 +36,7 @@ func database(t testing.TB) (*bolt.DB, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return db, path
+	return path
 }
 
 func count(n *int) func(*bolt.Tx) error {
@@ -52,7 +52,7 @@ func count(n *int) func(*bolt.Tx) error {
 
 // TestLocked reads a database on which another holds the lock.
 func TestLocked(t *testing.T) {
-	_, path := database(t)
+	path := database(t)
 	n := 0
 	if err := View(target.Places{}, path, count(&n)); err != nil || n != 200 {
 		t.Errorf("%d entries, %v", n, err)
@@ -65,7 +65,7 @@ func TestLocked(t *testing.T) {
 
 // TestDamaged must neither crash nor hang, wherever the file ends or is overwritten.
 func TestDamaged(t *testing.T) {
-	_, path := database(t)
+	path := database(t)
 	whole, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -84,7 +84,7 @@ func TestDamaged(t *testing.T) {
 
 func TestNotOurs(t *testing.T) {
 	testenv.NeedRoot(t)
-	_, path := database(t)
+	path := database(t)
 	if err := os.Chown(path, 12345, 12345); err != nil {
 		t.Fatal(err)
 	}
