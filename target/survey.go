@@ -43,7 +43,11 @@ func NewSurvey(ctx context.Context, rts []Runtime, scan Scanner) (*Survey, error
 	}
 	sv := &Survey{}
 	for i, err := range errs {
-		if err != nil {
+		var silent *SilentError
+		switch {
+		case errors.As(err, &silent): // it names its runtime
+			sv.Silent = append(sv.Silent, err)
+		case err != nil:
 			sv.Silent = append(sv.Silent, fmt.Errorf("%s: %w", rts[i].Scheme(), err))
 		}
 	}
@@ -54,6 +58,9 @@ func NewSurvey(ctx context.Context, rts []Runtime, scan Scanner) (*Survey, error
 	k, err := scan.Kernel(ctx)
 	if err != nil {
 		return sv, err
+	}
+	if 2*k.Unreadable > len(k.Processes) {
+		sv.Silent = append(sv.Silent, fmt.Errorf("the kernel hides the namespaces of %d of %d processes from this user, so containers that run may be missing: run with sudo", k.Unreadable, len(k.Processes)))
 	}
 	hidden := sv.compare(k)
 	if len(hidden) > 0 {
@@ -204,6 +211,25 @@ func Strays(cs []*Container, first, again *Kernel) []Anomaly {
 		}
 	}
 	return out
+}
+
+// Check finds the strays and escapes of one container.
+func Check(ctx context.Context, c *Container, scan Scanner) ([]Anomaly, error) {
+	first, err := scan.Kernel(ctx)
+	if err != nil {
+		return nil, err
+	}
+	again, err := scan.Kernel(ctx)
+	if err != nil {
+		return nil, err
+	}
+	cs := []*Container{c} // the others only explain whose cgroup a process is in
+	for _, o := range first.Containers {
+		if !same(c, o) {
+			cs = append(cs, o)
+		}
+	}
+	return slices.DeleteFunc(Strays(cs, first, again), func(a Anomaly) bool { return a.Container != c.URL }), nil
 }
 
 func sorted(m map[int]Process) []int {

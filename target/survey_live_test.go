@@ -172,6 +172,15 @@ func TestStrays(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
+				k, err := procfs.New(target.Places{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				one := &target.Container{URL: c.Target, ID: c.ID, PID: c.PID}
+				one.CgroupPath, _ = k.Confirm(c.PID, c.ID)
+				if as, err := target.Check(context.Background(), one, k); err != nil || !slices.ContainsFunc(as, func(a target.Anomaly) bool { return a.PID == pid }) {
+					t.Errorf("alone: %+v %v", as, err)
+				}
 				as := about(survey(t, l), pid)
 				if len(as) != 1 || as[0].Kind != target.StrayProcess || as[0].Container != c.Target || !strings.Contains(as[0].Statement, word) {
 					t.Errorf("%+v", as)
