@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -63,6 +64,11 @@ func (a *app) targetsTable(sv *target.Survey, wide bool) {
 		fmt.Fprintf(a.out, "! %s: %s\n", n.Kind, printable.Text(n.Statement))
 	}
 	for _, err := range sv.Silent {
+		// That a runtime is not installed is no news; that one is there and does not answer is.
+		var silent *target.SilentError
+		if errors.As(err, &silent) && silent.Absent && !a.verbose {
+			continue
+		}
 		a.note("not asked: %s", printable.Text(err.Error()))
 	}
 }

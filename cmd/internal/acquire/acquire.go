@@ -112,7 +112,17 @@ func (p *Places) Find(ctx context.Context, ref target.Ref, partial bool) (*Sourc
 	if c.Distroless == nil {
 		c.Distroless = distroless.Judge(c, p.HostRoot)
 	}
-	return &Source{Container: c, runtime: rt, places: p}, nil
+	src := &Source{Container: c, runtime: rt, places: p}
+	if c.PID != 0 {
+		scan, err := procfs.New(p.Places)
+		if err == nil {
+			src.Anomalies, err = target.Check(ctx, c, scan)
+		}
+		if err != nil {
+			c.Warnings = append(c.Warnings, "the comparison with what the kernel shows: "+err.Error())
+		}
+	}
+	return src, nil
 }
 
 // Writer begins the package for the source on out.
@@ -162,7 +172,11 @@ func (p *Places) Survey(ctx context.Context) (*target.Survey, error) {
 	for _, scheme := range []string{"docker", "containerd", "podman"} {
 		rt, err := p.open(scheme)
 		if err != nil {
-			silent = append(silent, fmt.Errorf("%s: %w", scheme, err))
+			var named *target.SilentError // says itself which runtime it is
+			if !errors.As(err, &named) {
+				err = fmt.Errorf("%s: %w", scheme, err)
+			}
+			silent = append(silent, err)
 			continue
 		}
 		defer rt.Close()
