@@ -18,6 +18,8 @@ const (
 	maxRuns = 1 << 16
 	// minHoles is how many bytes of holes make a file worth being kept as a sparse one.
 	minHoles = 1 << 20
+	// maxHash is the size up to which files of the image are hashed.
+	maxHash = 4 << 30
 	// maxSums bounds the hashes remembered.
 	maxSums = 1 << 14
 )
@@ -149,8 +151,8 @@ type sums struct {
 // hash is the SHA-256 of a whole file; files that did not change since are not read again.
 func (c *collector) hash(f *safefs.File) (string, error) {
 	st := f.Stat()
-	if st.Size > c.o.MaxFile {
-		return "", fmt.Errorf("not hashed: %d bytes are more than %d", st.Size, c.o.MaxFile)
+	if st.Size > maxHash {
+		return "", fmt.Errorf("not hashed: %d bytes are more than %d", st.Size, int64(maxHash))
 	}
 	key := fmt.Sprintf("%d:%d:%d:%d:%d", st.Dev, st.Ino, st.Ctime, st.Mtime, st.Size)
 	c.sums.mu.Lock()

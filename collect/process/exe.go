@@ -4,7 +4,6 @@ import (
 	"strconv"
 
 	"github.com/sherd-forensics/sherd/evidence/record"
-	"github.com/sherd-forensics/sherd/internal/safefs"
 )
 
 // exe fills in the row's executable and keeps its content unless the image holds it unchanged. An error is fatal.
@@ -28,7 +27,7 @@ func (c *collector) exe(row *record.Process, h *handle) error {
 	link, deleted := c.deleted(h, h.exeLink, o)
 	e.Path, e.Deleted = record.Name(link), deleted
 
-	f, err := c.openExe(h, o)
+	f, err := c.open(h, "/proc/self/fd/"+strconv.Itoa(h.exe), o)
 	if err != nil {
 		e.Error = reason(err)
 		c.miss(row.Dir+"/exe", err, false)
@@ -70,11 +69,4 @@ func (c *collector) exe(row *record.Process, h *handle) error {
 		e.Error = reason(k.err)
 	}
 	return nil
-}
-
-func (c *collector) openExe(h *handle, o object) (*safefs.File, error) {
-	if err := c.mayHang(h, o); err != nil {
-		return nil, err
-	}
-	return safefs.OpenLink("/proc/self/fd/" + strconv.Itoa(h.exe))
 }

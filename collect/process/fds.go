@@ -9,7 +9,6 @@ import (
 
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/evidence/record"
-	"github.com/sherd-forensics/sherd/internal/safefs"
 )
 
 // fds lists the open descriptors of a process. An error is fatal.
@@ -103,11 +102,7 @@ func (c *collector) content(fd *record.FD, h *handle, name, artifact, link strin
 		fd.Error = reason(err)
 		c.miss(artifact, err, false)
 	}
-	if err := c.mayHang(h, o); err != nil {
-		fail(err)
-		return nil
-	}
-	f, err := safefs.OpenLink(h.path(name))
+	f, err := c.open(h, h.path(name), o)
 	if err != nil {
 		if !gone(err) { // closed, or the process ended: that is noted once, for the process
 			fail(err)

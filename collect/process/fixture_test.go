@@ -106,19 +106,27 @@ func of(t testing.TB, pid int) subject.Subject {
 
 func capture(t testing.TB, s subject.Subject, o Options) captured {
 	t.Helper()
+	return captureWith(t, func(w *evidence.Writer) { check(t, Collect(context.Background(), s, w, o)) })
+}
+
+func captureWith(t testing.TB, collect func(*evidence.Writer)) captured {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "x.sherd")
 	out, err := os.Create(path)
 	check(t, err)
 	defer out.Close()
 	w, err := evidence.NewWriter(out, evidence.WriterOptions{Tool: "test"})
 	check(t, err)
-	check(t, Collect(context.Background(), s, w, o))
+	collect(w)
 	_, err = w.Close()
 	check(t, err)
 	p, err := evidence.Open(path, evidence.OpenOptions{})
 	check(t, err)
 	t.Cleanup(func() { p.Close() })
 	c := captured{t, p, map[int]record.Process{}}
+	if !c.has("process/processes.jsonl") {
+		return c
+	}
 	for r := range lines[record.Process](c, "process/processes.jsonl") {
 		c.rows[r.PID] = r
 	}
@@ -200,12 +208,13 @@ func newOverlay(t testing.TB) overlay {
 	}
 	o := overlay{lower: base + "/l0", rootfs: target.Rootfs{Driver: "overlay", Upper: base + "/upper", Work: base + "/work", Merged: base + "/merged",
 		Layers: []target.Layer{{Dir: base + "/l0"}, {Dir: base + "/l1"}}}}
-	for _, d := range []string{"l0/app", "l0/data", "l1/etc", "upper", "work", "merged"} {
+	for _, d := range []string{"l0/app", "l0/data", "l0/dev", "l1/etc", "upper", "work", "merged"} {
 		check(t, os.MkdirAll(base+"/"+d, 0o755))
 	}
 	b, err := os.ReadFile(program)
 	check(t, err)
 	check(t, os.WriteFile(base+"/l0/app/server", b, 0o755))
+	check(t, unix.Mknod(base+"/l0/dev/null", unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
 	check(t, unix.Mount("overlay", base+"/merged", "overlay", 0, fmt.Sprintf("lowerdir=%s/l1:%s/l0,upperdir=%s/upper,workdir=%s/work", base, base, base, base)))
 	t.Cleanup(func() { _ = unix.Unmount(base+"/merged", unix.MNT_DETACH) })
 	return o

@@ -7,7 +7,6 @@ import (
 
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/evidence/record"
-	"github.com/sherd-forensics/sherd/internal/safefs"
 )
 
 // maxMapped bounds the files of one process that are mapped as code and not the image's.
@@ -131,12 +130,7 @@ func (c *collector) library(row *record.Process, h *handle, r region, exe object
 		m.Origin, m.Error = record.ExeVolume, errPseudo.Error()
 		return m, nil
 	}
-	if err := c.mayHang(h, o); err != nil {
-		m.Error = reason(err)
-		c.miss(row.Dir+"/mapped/"+span, err, false)
-		return m, nil
-	}
-	f, err := safefs.OpenLink(h.path(name))
+	f, err := c.open(h, h.path(name), o)
 	if err != nil {
 		if gone(err) {
 			return nil, nil

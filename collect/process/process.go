@@ -3,8 +3,8 @@
 //
 // No process is stopped, traced or signalled. A process is read through one descriptor of its /proc directory, which
 // goes dead with the process: a pid that is used again can't be taken for the old one. Only regular files are
-// opened, through descriptions of our own and without a trace in their access times; a process that watches a file with
-// inotify, or holds a lease on it, can notice that somebody opened it.
+// opened, through descriptions of our own and without a trace in their access times, and none on which somebody holds a
+// lease, since that would signal the holder. A process that watches a file with inotify can notice that somebody opened it.
 package process
 
 import (
@@ -93,6 +93,7 @@ type collector struct {
 	taken  atomic.Int64 // processes
 	missed atomic.Bool  // something that matters is missing
 	sums   sums
+	leases leases
 	ours   bool // /proc numbers processes as our own pid namespace does
 }
 
@@ -108,18 +109,8 @@ func Collect(ctx context.Context, s subject.Subject, w *evidence.Writer, o Optio
 		w.Miss(record.Miss{What: "processes", Kind: Kind, Reason: why, Count: 1})
 		return nil
 	}
-	c := &collector{ctx: ctx, s: s, w: w, o: o.withDefaults()}
-	c.left.Store(c.o.MaxTotal)
-	c.sums.known = map[string]string{}
-	var err error
-	if c.clock, err = readClock(); err != nil {
-		c.miss("absolute start times of processes", err, false)
-	}
-	if self, err := os.Readlink(filepath.Join(s.Proc, "self")); err == nil {
-		c.ours = self == strconv.Itoa(os.Getpid())
-	}
-	c.rows = w.Lines("process/processes.jsonl", s.Proc)
-	err = c.all()
+	c := newCollector(ctx, s, w, o)
+	err := c.all()
 	if c.layers != nil {
 		c.layers.close()
 	}
@@ -138,6 +129,20 @@ func Collect(ctx context.Context, s subject.Subject, w *evidence.Writer, o Optio
 		w.Status(Kind, "complete")
 	}
 	return nil
+}
+
+func newCollector(ctx context.Context, s subject.Subject, w *evidence.Writer, o Options) *collector {
+	c := &collector{ctx: ctx, s: s, w: w, o: o.withDefaults(), rows: w.Lines("process/processes.jsonl", s.Proc)}
+	c.left.Store(c.o.MaxTotal)
+	c.sums.known = map[string]string{}
+	var err error
+	if c.clock, err = readClock(); err != nil {
+		c.miss("absolute start times of processes", err, false)
+	}
+	if self, err := os.Readlink(filepath.Join(s.Proc, "self")); err == nil {
+		c.ours = self == strconv.Itoa(os.Getpid())
+	}
+	return c
 }
 
 // all takes the processes that were listed, then those that came since.
@@ -222,9 +227,6 @@ func (c *collector) miss(what string, err error, partial bool) {
 
 // reason is an error's innermost words, without the path that What names already.
 func reason(err error) string {
-	if errors.Is(err, syscall.EAGAIN) {
-		return "somebody holds a lease on it"
-	}
 	var p *fs.PathError
 	var s *safefs.PathError
 	var no syscall.Errno

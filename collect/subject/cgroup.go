@@ -29,7 +29,10 @@ func (m *matcher) ask(found map[int]Process) error {
 	if err != nil {
 		return nil //nolint:nilerr // the container ended: the scan's list stands
 	}
-	mounts := m.cgroupMounts()
+	mounts := cgroupMounts(filepath.Join(m.proc, "1"))
+	if m.self == os.Getpid() && !reachable(mounts) {
+		mounts = cgroupMounts("/proc/self") // where we may not look at the host's first process
+	}
 	var hidden []int
 	budget := maxCgroups
 	for _, h := range hierarchies(b) {
@@ -44,7 +47,7 @@ func (m *matcher) ask(found map[int]Process) error {
 			if !ok {
 				continue
 			}
-			for _, pid := range members(filepath.Join(m.proc, "1/root", mount.point, rel), maxCgroupDepth, &budget) {
+			for _, pid := range members(filepath.Join(mount.point, rel), maxCgroupDepth, &budget) {
 				if _, ok := found[pid]; ok || pid == m.self || slices.Contains(hidden, pid) || len(found) >= maxProcesses {
 					continue
 				}
@@ -82,8 +85,9 @@ func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(e
 
 // cgroupMount is one mount of a cgroup hierarchy.
 type cgroupMount struct {
-	point, root string
-	options     []string // its controllers among them; nil for the unified hierarchy
+	point   string // by way of a process's root
+	root    string
+	options []string // its controllers among them; nil for the unified hierarchy
 }
 
 func (c cgroupMount) serves(h hierarchy) bool {
@@ -98,9 +102,16 @@ func (c cgroupMount) serves(h hierarchy) bool {
 	return true
 }
 
-// cgroupMounts finds where the host's first process sees cgroups (proc_pid_mountinfo(5)).
-func (m *matcher) cgroupMounts() []cgroupMount {
-	b, err := small(filepath.Join(m.proc, "1/mountinfo"))
+func reachable(mounts []cgroupMount) bool {
+	return slices.ContainsFunc(mounts, func(c cgroupMount) bool {
+		_, err := os.Stat(filepath.Join(c.point, "cgroup.procs"))
+		return err == nil
+	})
+}
+
+// cgroupMounts finds where a process, given by its directory in /proc, sees cgroups (proc_pid_mountinfo(5)).
+func cgroupMounts(dir string) []cgroupMount {
+	b, err := small(dir + "/mountinfo")
 	if err != nil {
 		return nil
 	}
@@ -113,9 +124,9 @@ func (m *matcher) cgroupMounts() []cgroupMount {
 		}
 		switch tail[0] {
 		case "cgroup":
-			out = append(out, cgroupMount{point: f[4], root: f[3], options: strings.Split(tail[2], ",")})
+			out = append(out, cgroupMount{point: dir + "/root" + f[4], root: f[3], options: strings.Split(tail[2], ",")})
 		case "cgroup2":
-			out = append(out, cgroupMount{point: f[4], root: f[3]})
+			out = append(out, cgroupMount{point: dir + "/root" + f[4], root: f[3]})
 		}
 	}
 	return out

@@ -123,6 +123,7 @@ func TestCgroupFileSystem(t *testing.T) {
 	f.add(21, 1, "/", "host", "host") // only a thread of it is in the container's cgroup
 	f.check(os.Symlink(strconv.Itoa(os.Getpid()), f.dir+"/self"))
 	f.check(os.MkdirAll(f.dir+"/1/root/cg/pids/docker/aaa/below", 0o755))
+	f.check(os.WriteFile(f.dir+"/1/root/cg/pids/cgroup.procs", []byte("1\n"), 0o644))
 	f.check(os.WriteFile(f.dir+"/1/mountinfo", []byte("31 23 0:28 / /cg/pids rw,relatime - cgroup cgroup rw,pids\n"), 0o644))
 	f.check(os.WriteFile(f.dir+"/1/root/cg/pids/docker/aaa/cgroup.procs", []byte("0\n20\n99999999\n"), 0o644))
 	f.check(os.WriteFile(f.dir+"/1/root/cg/pids/docker/aaa/below/cgroup.procs", []byte("21\n"), 0o644))

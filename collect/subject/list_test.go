@@ -326,3 +326,23 @@ func FuzzParseStat(f *testing.F) {
 		_ = hiding(string(b), "/proc")
 	})
 }
+
+// The cgroup file systems of this machine are found and read.
+func TestMembers(t *testing.T) {
+	testenv.NeedRoot(t)
+	dir, path := cgroup(t)
+	pid := start(t, "wait", 0)
+	move(t, pid, dir)
+	m := newMatcher(&target.Container{PID: pid, CgroupPath: path}, "/proc", seenNow(look("/proc", pid)))
+	found := map[int]Process{}
+	if err := m.ask(found); err != nil || len(found) != 1 || found[pid].Relation != record.InCgroup {
+		t.Errorf("the cgroup has %v, %v, want process %d", found, err, pid)
+	}
+}
+
+func seenNow(s seen, err error) seen {
+	if err != nil {
+		panic(err)
+	}
+	return s
+}

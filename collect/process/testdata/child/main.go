@@ -64,6 +64,37 @@ func run(mode string, args []string) error {
 		}
 		fmt.Println("ready")
 		_, _, _ = syscall.Syscall(syscall.SYS_EXIT, 0, 0, 0)
+	case "later": // runs something else when its standard input ends
+		if err := ready(); err != nil {
+			return err
+		}
+		return memexec([]string{"sleep"})
+	case "sleep":
+		fmt.Println("ready")
+		time.Sleep(time.Minute)
+	case "openunlink":
+		if _, err := unix.Open(args[0], unix.O_RDONLY, 0); err != nil {
+			return err
+		}
+		if err := unix.Unlink(args[0]); err != nil {
+			return err
+		}
+		return ready()
+	case "lease":
+		fd, err := unix.Open(args[0], unix.O_RDWR|unix.O_CREAT, 0o600)
+		if err != nil {
+			return err
+		}
+		if err := unix.Unlink(args[0]); err != nil {
+			return err
+		}
+		if _, err := unix.Write(fd, []byte("guarded")); err != nil {
+			return err
+		}
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+			return err
+		}
+		return ready()
 	case "zombie":
 		cmd := exec.Command("/proc/self/exe", "exit")
 		if err := cmd.Start(); err != nil {
@@ -213,12 +244,14 @@ func threads(number string) error {
 	for range n {
 		<-up
 	}
-	// One that sleeps in a system call, so that all have been on a thread of their own.
 	return ready()
 }
 
 // owntable has a thread with descriptors and a network of its own.
 func owntable(path string) error {
+	if _, _, err := os.Pipe(); err != nil { // the Go runtime makes its epoll descriptor now, while the table is one
+		return err
+	}
 	up := make(chan error)
 	go func() {
 		runtime.LockOSThread()
