@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"strconv"
 	"time"
 
@@ -19,6 +20,17 @@ import (
 
 // child plays one contestant's part in a process of its own, so that its memory can be measured.
 func child(role string, args []string) error {
+	if path := os.Getenv("BENCH_PROFILE"); path != "" && role != "child-victim" {
+		f, err := os.Create(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
 	switch role {
 	case "child-victim":
 		size, err := strconv.ParseInt(args[0], 10, 64)
