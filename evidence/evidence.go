@@ -80,8 +80,11 @@ type Meta struct {
 	Sparse []Extent
 	// Key identifies the source ("dev:ino:ctime"): a second artifact with the same Key and size becomes a hard link to the first,
 	// and fill isn't called. Empty means unknown.
-	Key    string
-	Errors []string
+	Key string
+	// Volatile says that having it soon matters more than its size: while compression can't keep up with reading, its frames are
+	// stored as they are.
+	Volatile bool
+	Errors   []string
 }
 
 // Entry is an artifact as sealed, as manifest.json lists it.

@@ -37,6 +37,30 @@ func newEncoder() (*zstd.Encoder, error) {
 		zstd.WithWindowSize(FrameSize), zstd.WithSingleSegment(true), zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(true))
 }
 
+// rawBlock is how many bytes one raw block of a stored frame holds, the most that a block may.
+const rawBlock = 128 << 10
+
+// appendFrameHeader begins a stored frame of n bytes: one segment, with checksum, and the content's size in four bytes.
+func appendFrameHeader(b []byte, n int) []byte {
+	b = binary.LittleEndian.AppendUint32(b, frameMagic)
+	b = append(b, 2<<6|0x24)
+	return binary.LittleEndian.AppendUint32(b, uint32(n))
+}
+
+// appendRawHeader begins a raw block of n bytes.
+func appendRawHeader(b []byte, n int, last bool) []byte {
+	v := uint32(n) << 3
+	if last {
+		v |= 1
+	}
+	return append(b, byte(v), byte(v>>8), byte(v>>16))
+}
+
+// storedSize is how long a stored frame of n bytes is in the file.
+func storedSize(n int) int {
+	return 9 + n + 3*((n+rawBlock-1)/rawBlock) + 4
+}
+
 // newDecoder makes a decoder for one worker, which never gives out more than a frame may hold.
 func newDecoder() (*zstd.Decoder, error) {
 	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxFrameSize), zstd.WithDecoderMaxWindow(maxFrameSize),

@@ -8,6 +8,9 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/klauspost/compress/zstd"
 )
 
 // pipeline turns the tar stream into frames. Bytes are put into a frame's buffer once and stay there: one goroutine hashes
@@ -19,6 +22,8 @@ type pipeline struct {
 	written atomic.Int64
 	offset  int64 // of the tar stream: how much went into frames; the producer's
 
+	busy  atomic.Int32 // workers that compress just now
+	hurry bool         // what is appended is volatile; the producer's
 	cur   *frame
 	sum   hash.Hash // of the content that is being appended, nil between contents
 	from  int       // up to where the hasher was given the current frame
@@ -37,11 +42,14 @@ type pipeline struct {
 
 // frame is one buffer on its way.
 type frame struct {
-	in   []byte // full capacity
-	n    int
-	out  []byte
-	done chan struct{} // compressed
-	refs atomic.Int32  // holders: the writer, and each segment that is still to be hashed
+	in    []byte // full capacity
+	n     int
+	out   []byte // compressed, or the header of a stored frame
+	hurry bool
+	store bool          // in goes into the package as it is, see storedHeader
+	sum   uint32        // checksum of the content, of a stored frame
+	done  chan struct{} // compressed
+	refs  atomic.Int32  // holders: the writer, and each segment that is still to be hashed
 }
 
 // segment is a run of one artifact's content: bytes of a frame, or that many zeros of a hole. A segment with done
@@ -71,7 +79,7 @@ func newPipeline(out io.Writer, workers int) (*pipeline, error) {
 		}
 		p.wg.Go(func() {
 			for f := range p.work {
-				f.out = enc.EncodeAll(f.in[:f.n], f.out[:0])
+				p.compress(enc, f)
 				f.done <- struct{}{}
 			}
 		})
@@ -80,6 +88,26 @@ func newPipeline(out io.Writer, workers int) (*pipeline, error) {
 	go p.writeFrames()
 	return p, nil
 }
+
+// compress makes f ready to be written. A frame in a hurry is stored where others wait behind it, unless a sample of it all but
+// vanishes, as zeros do: that is faster to compress than to hash and write.
+func (p *pipeline) compress(enc *zstd.Encoder, f *frame) {
+	f.store = false
+	if f.hurry && (len(p.work) > 0 || len(p.segs) > 1 || p.busy.Load() > 0) {
+		const part = 4 << 10
+		f.out = enc.EncodeAll(f.in[f.n/2:min(f.n, f.n/2+part)], f.out[:0])
+		if len(f.out) > part/16 {
+			f.store, f.sum = true, checksum(f.in[:f.n])
+			return
+		}
+	}
+	p.busy.Add(1)
+	f.out = enc.EncodeAll(f.in[:f.n], f.out[:0])
+	p.busy.Add(-1)
+}
+
+// checksum is what a frame ends with: the low half of XXH64.
+func checksum(b []byte) uint32 { return uint32(xxhash.Sum64(b)) }
 
 func (p *pipeline) hashSegments() {
 	for s := range p.segs {
@@ -110,13 +138,32 @@ func (p *pipeline) writeFrames() {
 	defer close(p.wrote)
 	for f := range p.order {
 		<-f.done
-		if !p.failed.Load() {
+		switch {
+		case p.failed.Load():
+		case f.store:
+			p.frames = append(p.frames, frameInfo{uint32(storedSize(f.n)), uint32(f.n), f.sum})
+			p.writeStored(f)
+		default:
 			sum := binary.LittleEndian.Uint32(f.out[len(f.out)-4:])
 			p.frames = append(p.frames, frameInfo{uint32(len(f.out)), uint32(f.n), sum})
 			p.write(f.out)
 		}
 		p.release(f)
 	}
+}
+
+// writeStored writes a frame whose blocks are raw (RFC 8878, 3.1.1.2.2).
+func (p *pipeline) writeStored(f *frame) {
+	f.out = appendFrameHeader(f.out[:0], f.n)
+	for at := 0; at < f.n && !p.failed.Load(); {
+		n := min(f.n-at, rawBlock)
+		f.out = appendRawHeader(f.out, n, at+n == f.n)
+		p.write(f.out)
+		p.write(f.in[at : at+n])
+		f.out = f.out[:0]
+		at += n
+	}
+	p.write(binary.LittleEndian.AppendUint32(f.out[:0], f.sum))
 }
 
 // write gives bytes to the output; only the writing goroutine, and Close after it, may call it.
@@ -197,6 +244,7 @@ func (p *pipeline) boundary() {
 		return
 	}
 	p.flushSegment()
+	f.hurry = p.hurry
 	p.cur, p.from = nil, 0
 	p.order <- f
 	p.work <- f

@@ -408,6 +408,7 @@ func (w *Writer) stream(m Meta, size int64, fill func(io.Writer) error) (Entry, 
 		c.extents, c.size = m.Sparse, size
 	}
 	w.p.begin(sum)
+	w.p.hurry = m.Volatile
 	var ferr error
 	if slices.Equal(given, m.Sparse) {
 		ferr = fill(c)
@@ -422,6 +423,7 @@ func (w *Writer) stream(m Meta, size int64, fill func(io.Writer) error) (Entry, 
 	}
 	c.tail()
 	w.p.end()
+	w.p.hurry = false
 	if err := w.p.Err(); err != nil {
 		return e, err
 	}

@@ -340,7 +340,7 @@ func (t *target) core(ctx context.Context) error {
 		return nil
 	}
 	var failed error
-	meta := evidence.Meta{Path: t.base + "/core", Origin: t.dir + "/mem"}
+	meta := evidence.Meta{Path: t.base + "/core", Origin: t.dir + "/mem", Volatile: true}
 	if _, err := t.c.w.Stream(meta, int64(size), func(w io.Writer) error {
 		failed = t.fill(ctx, w)
 		return failed
