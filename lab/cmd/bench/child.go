@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -41,7 +42,13 @@ func child(role string, args []string) error {
 		if err != nil {
 			return err
 		}
-		fillHeap(mem)
+		if args[1] == "heap" {
+			fillHeap(mem)
+		} else {
+			for i := 0; i < len(mem); i += 4096 {
+				binary.LittleEndian.PutUint64(mem[i:], uint64(i)*2654435761)
+			}
+		}
 		fmt.Println("ready")
 		time.Sleep(10 * time.Minute)
 		return nil

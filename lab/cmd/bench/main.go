@@ -146,7 +146,15 @@ func (b *bench) core() error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	victim := self("child-victim", fmt.Sprint(b.size))
+	if err := b.coreOf("heap", "like a service's heap: records, text, random bytes and zeros, a quarter each", dir); err != nil {
+		return err
+	}
+	return b.coreOf("sparse", "each page touched once, mostly zeros", dir)
+}
+
+// coreOf takes the memory of one kind of process.
+func (b *bench) coreOf(kind, words, dir string) error {
+	victim := self("child-victim", fmt.Sprint(b.size), kind)
 	out, err := victim.StdoutPipe()
 	if err != nil {
 		return err
@@ -169,7 +177,7 @@ func (b *bench) core() error {
 		{name: "gcore (gdb)", make: func() *exec.Cmd { return quiet("gcore", "-o", filepath.Join(dir, "gcore"), pid) },
 			clean: func() { os.Remove(filepath.Join(dir, "gcore."+pid)) }},
 	}
-	if b.varc != "" {
+	if b.varc != "" && kind == "heap" {
 		script := filepath.Join(dir, "varc.py")
 		if err := os.WriteFile(script, []byte(varcScript), 0o644); err != nil {
 			return err
@@ -178,7 +186,7 @@ func (b *bench) core() error {
 			return quiet(b.varc, script, pid, filepath.Join(dir, "varc.zip"))
 		}})
 	}
-	return b.run(fmt.Sprintf("core of a process with %d MiB of touched memory", b.size>>20), cs)
+	return b.run(fmt.Sprintf("core of a process with %d MiB of touched memory, %s", b.size>>20, words), cs)
 }
 
 // varcScript drives varc's own reader over one process, which its command line can't.
