@@ -89,14 +89,25 @@ func newPipeline(out io.Writer, workers int) (*pipeline, error) {
 	return p, nil
 }
 
+// How a frame in a hurry is sampled.
+const (
+	samples    = 10
+	sampleSize = 512
+)
+
 // compress makes f ready to be written. A frame in a hurry is stored where others wait behind it, unless a sample of it all but
 // vanishes, as zeros do: that is faster to compress than to hash and write.
 func (p *pipeline) compress(enc *zstd.Encoder, f *frame) {
 	f.store = false
 	if f.hurry && (len(p.work) > 0 || len(p.segs) > 1 || p.busy.Load() > 0) {
-		const part = 4 << 10
-		f.out = enc.EncodeAll(f.in[f.n/2:min(f.n, f.n/2+part)], f.out[:0])
-		if len(f.out) > part/16 {
+		// The places are odd, so that a pattern in memory does not hide from all of them.
+		var sample []byte
+		for k := 1; k <= samples; k++ {
+			at := f.n * k / (samples + 1)
+			sample = append(sample, f.in[at:min(f.n, at+sampleSize)]...)
+		}
+		f.out = enc.EncodeAll(sample, f.out[:0])
+		if len(f.out) > len(sample)/16 {
 			f.store, f.sum = true, checksum(f.in[:f.n])
 			return
 		}
