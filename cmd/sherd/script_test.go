@@ -5,10 +5,16 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/sherd-forensics/sherd/collect/memory"
 )
 
-// TestMain lets test scripts run the program in a process of its own.
+// TestMain lets test scripts and tests run the program in a process of its own. A frozen container's watchdog is one too: it is this
+// same binary, started again.
 func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" || memory.IsWatchdog(os.Args[1:]) {
+		main()
+	}
 	testscript.Main(m, map[string]func(){"sherd": main})
 }
 
