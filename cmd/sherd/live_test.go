@@ -33,12 +33,12 @@ type investigated struct {
 	text    string
 }
 
-func investigateTarget(t *testing.T, l *lab.Lab, url string, want int, extra ...string) investigated {
+func investigateTarget(t *testing.T, l *lab.Lab, url string, want int) investigated {
 	t.Helper()
 	dir := t.TempDir()
 	pkg, js, page := filepath.Join(dir, "x.sherd"), filepath.Join(dir, "x.json"), filepath.Join(dir, "x.html")
 	begin := time.Now()
-	status, out, errOut := sherd(t, l, append([]string{"investigate", url, "-o", pkg, "--json", js, "--html", page}, extra...)...)
+	status, out, errOut := sherd(t, l, "investigate", url, "-o", pkg, "--json", js, "--html", page)
 	t.Logf("%s: %v\n%s%s", url, time.Since(begin).Round(time.Millisecond), out, errOut)
 	if status != want {
 		t.Fatalf("sherd investigate %s ended with %d, want %d", url, status, want)

@@ -158,14 +158,14 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 func TestRobustVanishing(t *testing.T) {
 	l := lab.Need(t, "docker")
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
-	for _, after := range []time.Duration{20, 60, 120} {
+	for _, after := range []time.Duration{20 * time.Millisecond, 60 * time.Millisecond, 120 * time.Millisecond} {
 		c, err := l.Start(t.Context(), lab.RunSpec{Runtime: "docker", Image: "pyweb", Name: "vanishing"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		pkg := filepath.Join(t.TempDir(), "x.sherd")
 		cmd, out := start(t, l, nil, "collect", c.Target, "-o", pkg, "--memory", "full")
-		time.Sleep(after * time.Millisecond)
+		time.Sleep(after)
 		if err := c.Remove(); err != nil {
 			t.Error(err)
 		}
@@ -174,16 +174,16 @@ func TestRobustVanishing(t *testing.T) {
 			if _, err := evidence.Verify(t.Context(), pkg, evidence.VerifyOptions{NoCustody: true}); err != nil {
 				var unknown *evidence.UnknownSignerError
 				if !errors.As(err, &unknown) {
-					t.Errorf("after %d ms: %v", after, err)
+					t.Errorf("after %v: %v", after, err)
 				}
 			}
 		case 1:
 			// It was gone before it was looked up.
 			if !strings.Contains(out.String(), "no Docker container named") && !strings.Contains(out.String(), "removed just now") {
-				t.Errorf("after %d ms: %s", after, out)
+				t.Errorf("after %v: %s", after, out)
 			}
 		default:
-			t.Errorf("after %d ms: status %d: %s", after, got, out)
+			t.Errorf("after %v: status %d: %s", after, got, out)
 		}
 	}
 }
@@ -196,10 +196,10 @@ func TestRobustKilled(t *testing.T) {
 	c := l.Run(t, lab.RunSpec{Runtime: "docker", Image: "pyweb", Name: "killed"})
 	dir := t.TempDir()
 	partials := 0
-	for i, after := range []time.Duration{30, 80, 130, 180} {
+	for i, after := range []time.Duration{30 * time.Millisecond, 80 * time.Millisecond, 130 * time.Millisecond, 180 * time.Millisecond} {
 		pkg := filepath.Join(dir, fmt.Sprintf("x%d.sherd", i))
 		cmd, _ := start(t, l, nil, "collect", c.Target, "-o", pkg, "--memory", "full", "--freeze")
-		time.Sleep(after * time.Millisecond)
+		time.Sleep(after)
 		if err := cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			t.Fatal(err)
 		}
@@ -208,7 +208,7 @@ func TestRobustKilled(t *testing.T) {
 		}
 		if _, err := os.Stat(pkg); err == nil {
 			if status, out, errOut := sherd(t, l, "verify", pkg); status != 0 && !strings.Contains(errOut, "not trusted") {
-				t.Errorf("killed after %d ms, and %s is there but not whole: %s%s", after, pkg, out, errOut)
+				t.Errorf("killed after %v, and %s is there but not whole: %s%s", after, pkg, out, errOut)
 			}
 		}
 		if st, err := os.Stat(pkg + ".partial"); err == nil && st.Size() > 0 {

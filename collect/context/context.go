@@ -182,7 +182,7 @@ func clocks(h *record.Host) error {
 	}
 	const unsynchronised = 0x40 // STA_UNSYNC
 	h.NTPSynced = state != unix.TIME_ERROR && t.Status&unsynchronised == 0
-	h.NTPMaxError = int64(t.Maxerror) * int64(time.Microsecond)
+	h.NTPMaxError = int64(t.Maxerror) * int64(time.Microsecond) //nolint:unconvert // 32 bits on some architectures
 	return nil
 }
 

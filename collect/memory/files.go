@@ -88,7 +88,7 @@ func look(link, path string) kind {
 			return kindDevice, nil
 		}
 		var fs unix.Statfs_t
-		if err := unix.Fstatfs(fd, &fs); err == nil && pseudo(int64(fs.Type)) {
+		if err := unix.Fstatfs(fd, &fs); err == nil && pseudo(int64(fs.Type)) { //nolint:unconvert // 32 bits on some architectures
 			return kindDevice, nil
 		}
 		if gone {

@@ -58,8 +58,6 @@ func newScanner(f *os.File, pageSize uint64) *scanner {
 	return &scanner{f: f, pageSize: pageSize}
 }
 
-// errRange ends a scan early.
-var errStop = errors.New("stop")
 
 // scan calls fn with the present and swapped pages of the mappings in order of address, each run inside one
 // mapping. Device mappings are passed over.

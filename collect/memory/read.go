@@ -163,7 +163,7 @@ func (r *reader) fill(b *batch) {
 				r.remote = append(r.remote, unix.RemoteIovec{Base: uintptr(b.parts[j].addr), Len: b.parts[j].n})
 				n += b.parts[j].n
 			}
-			r.vmread(b, i, j, at, b.buf[at:at+n])
+			r.vmread(b, b.buf[at:at+n])
 			at += n
 			i = j
 			continue
@@ -187,8 +187,8 @@ func (r *reader) viaVM(p part) bool {
 	return r.vm && p.src <= fromText && p.m.perms&permRead != 0
 }
 
-// vmread reads parts i to j of b into buf, and goes around what it can't read.
-func (r *reader) vmread(b *batch, i, j, at int, buf []byte) {
+// vmread reads what r.remote names, parts of b, into buf, and goes around what it can't read.
+func (r *reader) vmread(b *batch, buf []byte) {
 	for len(buf) > 0 {
 		r.local = append(r.local[:0], unix.Iovec{Base: &buf[0]})
 		r.local[0].SetLen(len(buf))
