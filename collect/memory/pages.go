@@ -58,7 +58,6 @@ func newScanner(f *os.File, pageSize uint64) *scanner {
 	return &scanner{f: f, pageSize: pageSize}
 }
 
-
 // scan calls fn with the present and swapped pages of the mappings in order of address, each run inside one
 // mapping. Device mappings are passed over.
 func (s *scanner) scan(m *maps, fn func(p *mapping, r region) error) error {
