@@ -141,6 +141,7 @@ func TestInBrowser(t *testing.T) {
 		chromedp.Navigate("file://"+path),
 		chromedp.Title(&title),
 		chromedp.Click(`#answers a.cite`, chromedp.ByQuery),
+		chromedp.WaitReady(`details.proof[open]`, chromedp.ByQuery),
 		chromedp.Evaluate(`String(document.querySelector("details.proof").open)`, &open),
 		chromedp.Evaluate(`document.querySelectorAll("#events tbody tr").length`, &all),
 		chromedp.Evaluate(`document.querySelector("#picture").scrollIntoView({behavior:"instant",block:"center"})`, nil),
