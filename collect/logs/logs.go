@@ -218,6 +218,11 @@ func (c *collector) file(root *safefs.Root, p, format string, rotated bool) erro
 	if err := c.ctx.Err(); err != nil {
 		return err
 	}
+	// Only the name that the runtime gave may be a link. One beside it is nobody's rotation, and could lead anywhere on the host.
+	if st, err := root.Lstat(p); rotated && err == nil && st.IsSymlink() {
+		c.miss("log "+p, "a symbolic link, not followed", false)
+		return nil
+	}
 	f, err := root.Open(p)
 	if err != nil {
 		c.miss("log "+p, err.Error(), false)
