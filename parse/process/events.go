@@ -90,20 +90,24 @@ func started(r *Row) (event.Event, error) {
 	return e, nil
 }
 
-// message says what the process runs: its program, or its name for what has none, and its command line where that says more.
+// message says what the process ran when it was captured: that need not be what it started as.
 func message(r *Row, cmd string) string {
 	const shown = 200
-	what := printable.Clip(string(r.Exe.Path), shown)
+	s := fmt.Sprintf("process %d started; ", r.PID)
+	exe, comm := printable.Clip(string(r.Exe.Path), shown), printable.Clip(string(r.Comm), shown)
 	switch {
-	case what == "" && r.Comm != "":
-		what = "(" + printable.Clip(string(r.Comm), shown) + ")"
-	case what == "":
-		what = "a process that was gone before it was read"
+	case exe != "":
+		s += "it runs " + exe
+		if r.Exe.Deleted && r.Exe.Origin != record.ExeMemfd {
+			s += ", deleted since"
+		}
+	case r.State == "Z":
+		s += "it has ended and was named " + comm
+	case comm != "":
+		s += "it is named " + comm
+	default:
+		s += "it was gone before it was read"
 	}
-	if r.Exe.Deleted && r.Exe.Origin != record.ExeMemfd {
-		what += ", deleted since,"
-	}
-	s := fmt.Sprintf("%s started as process %d", what, r.PID)
 	if cmd != "" && cmd != string(r.Exe.Path) {
 		s += ": " + printable.Clip(cmd, shown)
 	}
