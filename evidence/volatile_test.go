@@ -17,7 +17,7 @@ import (
 // TestVolatile seals content whose frames are stored, compressed, and trivial in turn, and reads it back with three readers.
 func TestVolatile(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 7))
-	content := make([]byte, 9<<20+12345)
+	content := make([]byte, hurryFrom+5<<20+12345)
 	for i := range content {
 		switch i >> 20 % 3 {
 		case 0:
@@ -47,6 +47,9 @@ func TestVolatile(t *testing.T) {
 	}
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
+	}
+	if st, err := os.Stat(path); err != nil || st.Size() >= int64(len(content)) {
+		t.Errorf("the package has %d bytes for %d of content: zeros were stored", st.Size(), len(content))
 	}
 	if r, err := Verify(t.Context(), path, VerifyOptions{Trusted: []PublicKey{w.o.Key.Public()}, NoCustody: true}); err != nil {
 		t.Fatalf("%v %+v", err, r)

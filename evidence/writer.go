@@ -56,6 +56,9 @@ type Sealed struct {
 // source that blocks holds nobody up, and with its hash known in time to store identical contents once.
 const inlineLimit = 512 << 10
 
+// hurryFrom is the size from which volatile content may be stored: below it compression takes a fraction of a second.
+const hurryFrom = 64 << 20
+
 // maxKnown bounds how many contents are remembered to be stored once. Beyond it a copy is stored again.
 const maxKnown = 32 << 10
 
@@ -408,7 +411,7 @@ func (w *Writer) stream(m Meta, size int64, fill func(io.Writer) error) (Entry, 
 		c.extents, c.size = m.Sparse, size
 	}
 	w.p.begin(sum)
-	w.p.hurry = m.Volatile
+	w.p.hurry = m.Volatile && stored >= hurryFrom
 	var ferr error
 	if slices.Equal(given, m.Sparse) {
 		ferr = fill(c)
