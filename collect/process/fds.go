@@ -11,6 +11,13 @@ import (
 	"github.com/sherd-forensics/sherd/evidence/record"
 )
 
+// A table's row must stay short enough to be read back, and names can be 4 KiB each of which every byte needs five in JSON. So
+// once the names in one table have maxTargets bytes together, longer ones than cutTarget are cut.
+const (
+	maxTargets = 1 << 20
+	cutTarget  = 100
+)
+
 // fds lists the open descriptors of a process. An error is fatal.
 func (c *collector) fds(row *record.Process, h *handle) error {
 	c.links(row, h)
@@ -37,6 +44,7 @@ func (c *collector) table(h *handle, via, dir string, zombie bool) ([]record.FD,
 		c.miss(dir+"/fdinfo", fmt.Errorf("kept for %d of the descriptors", c.o.MaxFDInfo), true)
 	}
 	var out []record.FD
+	targets, cut := 0, 0
 	for i, n := range numbers {
 		if err := c.ctx.Err(); err != nil {
 			return out, err
@@ -45,9 +53,18 @@ func (c *collector) table(h *handle, via, dir string, zombie bool) ([]record.FD,
 		if err != nil {
 			return out, err
 		}
-		if fd != nil {
-			out = append(out, *fd)
+		if fd == nil {
+			continue
 		}
+		if targets += len(fd.Target); targets > maxTargets && len(fd.Target) > cutTarget {
+			fd.Target = fd.Target[:cutTarget]
+			fd.Error = strings.TrimPrefix(fd.Error+"; target cut", "; ")
+			cut++
+		}
+		out = append(out, *fd)
+	}
+	if cut > 0 {
+		c.miss(dir+"/fd", fmt.Errorf("%d targets are cut to %d bytes", cut, cutTarget), true)
 	}
 	return out, nil
 }

@@ -317,6 +317,34 @@ func TestManyDescriptors(t *testing.T) {
 	}
 }
 
+// Descriptors on paths as long and odd as they get make no row that is too long to be read: that would hide those after it too.
+func TestLongTargets(t *testing.T) {
+	testenv.NeedRoot(t)
+	dir := t.TempDir()
+	long := dir + strings.Repeat("/"+strings.Repeat("\x01", 255), (4095-len(dir))/256)
+	check(t, os.MkdirAll(long, 0o700))
+	s := of(t, start(t, "descriptors", "3900", long))
+	s.Processes = append(s.Processes, of(t, start(t, "wait")).Processes...)
+	got := capture(t, s, Options{MaxFDInfo: 1})
+	got.clean("targets are cut", "fdinfo")
+	r := got.row(s.Container.PID)
+	if len(got.rows) != len(s.Processes) || len(r.FDs) < 3900 {
+		t.Errorf("%d rows for %d processes, %d descriptors", len(got.rows), len(s.Processes), len(r.FDs))
+	}
+	whole, cut := 0, 0
+	for _, fd := range r.FDs {
+		switch {
+		case string(fd.Target) == long && fd.Error == "":
+			whole++
+		case strings.HasPrefix(long, string(fd.Target)) && fd.Error != "":
+			cut++
+		}
+	}
+	if whole < 10 || whole+cut != 3900 {
+		t.Errorf("%d targets are whole, %d cut", whole, cut)
+	}
+}
+
 // Contents are bounded one by one and together.
 func TestBounds(t *testing.T) {
 	o := newOverlay(t)

@@ -9,8 +9,11 @@ import (
 	"github.com/sherd-forensics/sherd/evidence/record"
 )
 
-// maxArgs bounds the arguments in a row; the raw file has them all.
-const maxArgs = 4096
+// Bounds of the arguments in a row, in number and in bytes together; the raw file has them all.
+const (
+	maxArgs     = 4096
+	maxArgBytes = 1 << 20
+)
 
 // fill puts into a row what one of the raw files tells.
 func (c *collector) fill(row *record.Process, name string, b []byte) {
@@ -22,6 +25,10 @@ func (c *collector) fill(row *record.Process, name string, b []byte) {
 	case "cmdline":
 		if len(b) == 0 {
 			return
+		}
+		if len(b) > maxArgBytes {
+			b = b[:maxArgBytes]
+			row.Errors = append(row.Errors, "cmdline: only its first "+strconv.Itoa(maxArgBytes)+" bytes are in this row")
 		}
 		for arg := range bytes.SplitSeq(bytes.TrimSuffix(b, []byte{0}), []byte{0}) {
 			if len(row.Cmdline) == maxArgs {

@@ -30,8 +30,8 @@ import (
 // Path is the artifact of the rows.
 const Path = "process/processes.jsonl"
 
-// maxLine bounds one row, in bytes. A command line of 4 MiB, the most that is collected, takes 20 MiB if every byte of it has
-// to be escaped.
+// maxLine bounds one row, in bytes: 1 MiB of arguments and 1 MiB of descriptors' targets, each byte escaped as five, and 16,384
+// descriptors make some 25 MiB.
 const maxLine = 32 << 20
 
 // Row is one process and where its line stands.

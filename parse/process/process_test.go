@@ -151,7 +151,10 @@ func TestStop(t *testing.T) {
 	if err := Events(p, func(event.Event) error { n++; return stop }); !errors.Is(err, stop) || n != 1 {
 		t.Errorf("%d events, error %v", n, err)
 	}
-	for range Read(p) {
+	for r, err := range Read(p) {
+		if r.PID != 4711 || err != nil {
+			t.Errorf("the first row is %+v, %v", r, err)
+		}
 		break
 	}
 }

@@ -115,8 +115,12 @@ func run(mode string, args []string) error {
 		if err != nil {
 			return err
 		}
+		path := "/dev/null"
+		if len(args) > 1 {
+			path = args[1]
+		}
 		for range n {
-			if _, err := unix.Open("/dev/null", unix.O_RDONLY, 0); err != nil {
+			if _, err := unix.Open(path, unix.O_RDONLY, 0); err != nil {
 				return err
 			}
 		}
