@@ -74,6 +74,9 @@ type captured struct {
 
 // capture takes ref into a package and records it in the package's custody.
 func (a *app) capture(ctx context.Context, ref target.Ref, f *captureFlags) (*captured, error) {
+	if err := f.Check(); err != nil {
+		return nil, &usageError{err}
+	}
 	src, err := a.places.Find(ctx, ref, f.Partial)
 	if err != nil {
 		return nil, err

@@ -58,6 +58,17 @@ func (c *Capture) Flags(f *pflag.FlagSet) {
 	f.StringArrayVar(&c.EncryptTo, "encrypt-to", nil, "encrypt to this age `RECIPIENT` or file of recipients (repeatable)")
 }
 
+// Check says what is wrong with the choices themselves, before a target is touched.
+func (c *Capture) Check() error {
+	if _, err := memory.ParseMode(c.Memory); err != nil {
+		return fmt.Errorf("--memory: %w", err)
+	}
+	if _, err := evidence.ParseRecipients(c.EncryptTo); err != nil {
+		return fmt.Errorf("--encrypt-to: %w", err)
+	}
+	return nil
+}
+
 // memoryLimit leaves room below 96 MiB for what the garbage collector does not count.
 const memoryLimit = 72 << 20
 
