@@ -70,6 +70,10 @@ func run(args []string, out, errOut io.Writer) int {
 			fmt.Fprintf(errOut, "sherd-collector: %v\n", perr)
 			return 2
 		}
+		if cerr := capture.Check(); cerr != nil {
+			fmt.Fprintf(errOut, "sherd-collector: %v\n", cerr)
+			return 2
+		}
 		err = collectTo(ctx, &places, ref, capture, *output, out, errOut)
 	default:
 		flags.Usage()

@@ -23,7 +23,7 @@ import (
 )
 
 // collectWithin captures url and fails when that takes longer than limit or does not end well.
-func collectWithin(t *testing.T, l *lab.Lab, limit time.Duration, url string, more ...string) (*evidence.Package, string) {
+func collectWithin(t *testing.T, l *lab.Lab, limit time.Duration, url string, more ...string) *evidence.Package {
 	t.Helper()
 	pkg := filepath.Join(t.TempDir(), "x.sherd")
 	begin := time.Now()
@@ -39,7 +39,7 @@ func collectWithin(t *testing.T, l *lab.Lab, limit time.Duration, url string, mo
 	if status, out, errOut := sherd(t, l, "verify", pkg); status != 0 {
 		t.Errorf("verify ended with %d: %s%s", status, out, errOut)
 	}
-	return openPackage(t, pkg), out
+	return openPackage(t, pkg)
 }
 
 // byHand runs a program of the test's own on the lab, as root would by hand.
@@ -77,7 +77,7 @@ func TestFaultNeverStarted(t *testing.T) {
 			c := l.Run(t, lab.RunSpec{Runtime: runtime.name, Image: "goweb", Name: "sibling"})
 			byHand(t, runtime.create(c.Ref)...)
 			t.Cleanup(func() { byHand(t, runtime.remove(c.Ref)...) })
-			p, _ := collectWithin(t, l, 30*time.Second, runtime.url)
+			p := collectWithin(t, l, 30*time.Second, runtime.url)
 			if missed(p, "no process") == nil && missed(p, "not running") == nil {
 				t.Errorf("coverage does not say that nothing ran: %+v", p.Coverage().Missed)
 			}
@@ -155,7 +155,7 @@ func TestFaultForkStorm(t *testing.T) {
 	byHand(t, append(docker, "run", "--detach", "--network", "none", "--pids-limit", "64", "--name", name,
 		"--entrypoint", "/usr/bin/python3.11", c.Ref, "-c", storm)...)
 	t.Cleanup(func() { byHand(t, append(docker, "rm", "--force", name)...) })
-	p, _ := collectWithin(t, l, 25*time.Second, "docker://"+name)
+	p := collectWithin(t, l, 25*time.Second, "docker://"+name)
 	found := find(t, l, "docker://"+name)
 	if _, ok := p.Artifact(fmt.Sprintf("process/%d/status", found.PID)); !ok {
 		t.Error("its first process, which stays, was not taken")
@@ -236,7 +236,7 @@ func TestFaultOddFiles(t *testing.T) {
 	}
 	clean := deep(t, volume, 20_000)
 	defer clean()
-	p, _ := collectWithin(t, l, 60*time.Second, c.Target, "--memory", "none")
+	p := collectWithin(t, l, 60*time.Second, c.Target, "--memory", "none")
 	plain := false
 	for _, e := range p.Artifacts("volumes/") {
 		plain = plain || strings.HasSuffix(e.Path, "/plain")
@@ -270,6 +270,7 @@ func (s *stuck) Open(context.Context, uint32) (fs.FileHandle, uint32, syscall.Er
 	return nil, fuse.FOPEN_DIRECT_IO, 0
 }
 
+//nolint:unparam // the interface has it
 func (s *stuck) Read(ctx context.Context, _ fs.FileHandle, _ []byte, _ int64) (fuse.ReadResult, syscall.Errno) {
 	select {
 	case <-s.hold:
@@ -278,13 +279,12 @@ func (s *stuck) Read(ctx context.Context, _ fs.FileHandle, _ []byte, _ int64) (f
 	return nil, syscall.EIO
 }
 
-// TestFaultStuckVolume gives a container a FUSE volume whose reads never return.
-func TestFaultStuckVolume(t *testing.T) {
-	l := lab.Need(t, "docker")
+// stuckMount mounts a file system whose one file never answers a read, until the test ends.
+func stuckMount(t *testing.T) string {
+	t.Helper()
 	if _, err := os.Stat("/dev/fuse"); err != nil {
 		testenv.Skip(t, "needs /dev/fuse")
 	}
-	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
 	dir, hold := t.TempDir(), make(chan struct{})
 	root := &fs.Inode{}
 	server, err := fs.Mount(dir, root, &fs.Options{
@@ -296,17 +296,73 @@ func TestFaultStuckVolume(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { // before the container goes: it is what holds the mount
+	t.Cleanup(func() {
 		close(hold)
 		_ = unix.Unmount(dir, unix.MNT_DETACH) // the server's own Unmount tells
 		_ = server.Unmount()                   // gone by the line before
 	})
-	c := l.Run(t, lab.RunSpec{Runtime: "docker", Image: "goweb", Name: "stuck", Volumes: []string{dir + ":/stuck"}})
-	p, _ := collectWithin(t, l, 45*time.Second, c.Target)
+	return dir
+}
+
+// TestFaultStuckVolume gives a container a FUSE volume whose reads never return: it is left alone, and named.
+func TestFaultStuckVolume(t *testing.T) {
+	l := lab.Need(t, "docker")
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	c := l.Run(t, lab.RunSpec{Runtime: "docker", Image: "goweb", Name: "stuck", Volumes: []string{stuckMount(t) + ":/stuck"}})
+	p := collectWithin(t, l, 45*time.Second, c.Target)
 	if _, ok := p.Artifact("filesystem/inventory.jsonl"); !ok {
 		t.Error("the rest of its files were not listed")
 	}
-	if missed(p, "/stuck") == nil && missed(p, "FUSE") == nil && missed(p, "fuse") == nil {
+	if missed(p, "/stuck") == nil {
 		t.Errorf("coverage does not name the volume: %+v", p.Coverage().Missed)
+	}
+}
+
+// mapper maps the stuck file without touching it, and waits.
+const mapper = `
+import mmap, os, time
+f = os.open("/stuck/file", os.O_RDONLY)
+m = mmap.mmap(f, 4096, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+print("mapped", flush=True)
+time.sleep(600)
+`
+
+// TestFaultStuckMapping has a process map a file whose reads never return: reading its memory, or the file, would wait
+// forever. The capture ends all the same, within a bounded time, and names the mapping.
+func TestFaultStuckMapping(t *testing.T) {
+	l := lab.Need(t, "docker")
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	sibling := l.Run(t, lab.RunSpec{Runtime: "docker", Image: "pyweb", Name: "sibling"})
+	dir := stuckMount(t)
+	docker := []string{"docker", "--host", l.DockerHost()}
+	name := fmt.Sprintf("mapper-%d", os.Getpid())
+	byHand(t, append(docker, "run", "--detach", "--network", "none", "--name", name, "--user", "0:0", "--volume", dir+":/stuck",
+		"--entrypoint", "/usr/bin/python3.11", sibling.Ref, "-c", mapper)...)
+	t.Cleanup(func() { byHand(t, append(docker, "rm", "--force", name)...) })
+	waitFor(t, "the mapping", func() bool { return byHand(t, append(docker, "logs", name)...) == "mapped" })
+	for _, mode := range []string{"private", "full"} {
+		t.Run(mode, func(t *testing.T) {
+			pkg := filepath.Join(t.TempDir(), "x.sherd")
+			// A process of its own, so that one that hangs can be ended.
+			cmd, out := start(t, l, nil, "collect", "docker://"+name, "-o", pkg, "--memory", mode)
+			begin := time.Now()
+			limit := time.AfterFunc(60*time.Second, func() { _ = cmd.Process.Kill() }) // gone already is fine
+			got := status(t, cmd.Wait())
+			limit.Stop()
+			t.Logf("%v\n%s", time.Since(begin).Round(time.Millisecond), out)
+			if got != 0 {
+				t.Fatalf("status %d after %v: %s", got, time.Since(begin), out)
+			}
+			p := openPackage(t, pkg)
+			if missed(p, "did not answer in time") == nil {
+				t.Errorf("coverage does not say that the file did not answer: %+v", p.Coverage().Missed)
+			}
+			if missed(p, "/stuck") == nil {
+				t.Error("coverage does not name the volume")
+			}
+			if _, ok := p.Artifact("filesystem/inventory.jsonl"); !ok {
+				t.Error("the rest was not taken")
+			}
+		})
 	}
 }
