@@ -32,6 +32,8 @@ type Options struct {
 	Memory      memory.Mode
 	Freeze      bool
 	WithSecrets bool
+	// Remote enters volumes whose file system answers from elsewhere (FUSE, network).
+	Remote bool
 	// MaxFile bounds one file's content, MaxVolumes all volumes' contents, in bytes; 0 means the collectors' defaults.
 	MaxFile    int64
 	MaxVolumes int64
@@ -117,7 +119,7 @@ func run(ctx context.Context, s subject.Subject, w *evidence.Writer, o Options) 
 	stage(o, "files and logs")
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		return filesystem.Collect(gctx, s, w, filesystem.Options{WithSecrets: o.WithSecrets, MaxFile: o.MaxFile, MaxVolumes: o.MaxVolumes})
+		return filesystem.Collect(gctx, s, w, filesystem.Options{WithSecrets: o.WithSecrets, Remote: o.Remote, MaxFile: o.MaxFile, MaxVolumes: o.MaxVolumes})
 	})
 	g.Go(func() error { return logs.Collect(gctx, s, w, logs.Options{}) })
 	if err := g.Wait(); err != nil {

@@ -177,9 +177,11 @@ func (c *captured) summary(width int) string {
 	fmt.Fprintf(&b, "  %s  %s  sealed in %s\n", console.Plural(c.result.Processes, "process"),
 		console.Plural(s.Artifacts, "artifact"), console.Duration(c.result.Elapsed))
 	fmt.Fprintf(&b, "  → %s   %s   signed by %s\n    sha256 %s\n", printable.Text(c.path), console.Bytes(s.Size), printable.Text(s.Signer), s.SHA256)
-	lost := 0
+	lost, chosen := 0, 0
 	for _, m := range c.result.Coverage.Missed {
-		if !m.Deliberate {
+		if m.Deliberate {
+			chosen++
+		} else {
 			lost++
 		}
 	}
@@ -198,6 +200,9 @@ func (c *captured) summary(width int) string {
 			fmt.Fprintf(&b, "    %s\n", printable.Clip(m.What+": "+m.Reason, width-4))
 			shown++
 		}
+	}
+	if chosen > 0 {
+		fmt.Fprintf(&b, "  left out by choice: %s   (sherd show %s coverage.json --raw | jq)\n", console.Plural(chosen, "thing"), printable.Text(c.path))
 	}
 	return b.String()
 }

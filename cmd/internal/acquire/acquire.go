@@ -43,6 +43,7 @@ type Capture struct {
 	Memory      string
 	Freeze      bool
 	WithSecrets bool
+	Remote      bool
 	Partial     bool
 	Key         string
 	EncryptTo   []string
@@ -53,6 +54,7 @@ func (c *Capture) Flags(f *pflag.FlagSet) {
 	f.StringVar(&c.Memory, "memory", "private", "memory to take: none, private (all but untouched pages of files) or full")
 	f.BoolVar(&c.Freeze, "freeze", false, "freeze the container while processes and memory are read, for a consistent image; it is always thawed")
 	f.BoolVar(&c.WithSecrets, "with-secrets", false, "take the contents of mounted secrets and tokens too")
+	f.BoolVar(&c.Remote, "remote-volumes", false, "enter FUSE and network volumes too; their file systems may notice, and may be slow")
 	f.BoolVar(&c.Partial, "partial", false, "go on without root: take what can be had")
 	f.StringVar(&c.Key, "key", "", "sign with the private key in `FILE` (default your own, made at first use)")
 	f.StringArrayVar(&c.EncryptTo, "encrypt-to", nil, "encrypt to this age `RECIPIENT` or file of recipients (repeatable)")
@@ -166,7 +168,7 @@ func (s *Source) Collect(ctx context.Context, w *evidence.Writer, o Capture, sta
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(memoryLimit))
 	defer debug.SetGCPercent(debug.SetGCPercent(50))
 	return collect.Run(ctx, s.Container, w, collect.Options{
-		HostRoot: s.places.HostRoot, Memory: mode, Freeze: o.Freeze, WithSecrets: o.WithSecrets,
+		HostRoot: s.places.HostRoot, Memory: mode, Freeze: o.Freeze, WithSecrets: o.WithSecrets, Remote: o.Remote,
 		Anomalies: s.Anomalies, Stage: stage,
 	})
 }
