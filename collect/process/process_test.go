@@ -202,7 +202,7 @@ func TestFirstThreadEnded(t *testing.T) {
 	got := capture(t, s, Options{})
 	got.clean()
 	r := got.row(pid)
-	if r.Exe.Origin != record.ExeImage || r.Exe.Path != "/app/server" || len(r.Namespaces) == 0 || len(r.Cmdline) != 3 || len(r.Errors) != 1 {
+	if r.State == "Z" || r.Exe.Origin != record.ExeImage || r.Exe.Path != "/app/server" || len(r.Namespaces) == 0 || len(r.Cmdline) != 3 || len(r.Errors) != 1 {
 		t.Errorf("row %+v", r)
 	}
 	if !slices.ContainsFunc(r.FDs, func(fd record.FD) bool {

@@ -106,6 +106,9 @@ func (c *collector) raw(row *record.Process, h *handle) (maps []byte, err error)
 			return nil, err
 		}
 		c.fill(row, f.name, b)
+		if f.name == "stat" && h.other != 0 {
+			row.State = h.state(row.State)
+		}
 		if f.name == "maps" {
 			maps = b
 		}

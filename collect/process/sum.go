@@ -123,6 +123,18 @@ func statFields(row *record.Process, b []byte) {
 	row.RSS = s.num(24) * int64(os.Getpagesize())
 }
 
+// state is that of the thread which stands for a process whose first thread ended: the process is no zombie.
+func (h *handle) state(first string) string {
+	b, err := h.read(h.via+"stat", maxSmall)
+	if err != nil {
+		return first
+	}
+	if s, ok := parseStat(b); ok {
+		return s.fields[0]
+	}
+	return first
+}
+
 // statusFields takes what /proc/<pid>/status (proc_pid_status(5)) tells.
 func statusFields(row *record.Process, b []byte) {
 	for line := range strings.Lines(string(b)) {
