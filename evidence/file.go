@@ -38,6 +38,9 @@ func CreateFile(path string) (*File, error) {
 		return nil, fmt.Errorf("%s exists: it is left from a capture that did not finish, or one is running; it can be read up to its last whole frame. Move it away, or name another file",
 			printable.Text(partial))
 	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s can't be made: its directory does not exist", printable.Text(path))
+	}
 	if err != nil {
 		return nil, err
 	}
