@@ -68,6 +68,7 @@ func (o Options) maxEntries() int64 { return or(o.MaxEntries, 5_000_000) }
 // that went wrong is in the package's coverage. Volumes come before the root: a tmpfs is gone when the container is.
 func Collect(ctx context.Context, s subject.Subject, ew *evidence.Writer, o Options) error {
 	p := newPipeline(ew)
+	p.proc = s.Proc
 	status := [2]string{"complete", "complete"}
 	err := p.run(ctx, func(ctx context.Context) error {
 		w := &walk{ctx: ctx, p: p, o: o, kind: kindVolumes, hostRoot: s.HostRoot, maxOpen: maxOpen(), known: map[inode]*content{}, seen: map[inode]bool{}}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/evidence/record"
+	"github.com/sherd-forensics/sherd/internal/safefs"
 )
 
 // item is what the walk found at one path: rows for the inventory and at most one object for the package.
@@ -41,6 +42,8 @@ type pipeline struct {
 	bufs   [len(bufSizes)]sync.Pool
 	rows   int64
 	missed [2]atomic.Bool // filesystem, volumes
+	leases safefs.Leases
+	proc   string // where the machine's /proc is seen
 }
 
 type job struct {

@@ -213,7 +213,11 @@ func (e *ent) row(tree, path string) record.File {
 // content opens an entry that is a regular file. A file that was replaced since it was looked at is described as it
 // is now. If it can't be opened, that is noted.
 func (w *walk) content(e *ent, path string) *content {
-	f, err := e.p.dir.Open(e.name)
+	var f *safefs.File
+	err := safefs.ErrLeased
+	if !w.p.leases.Write(w.p.proc, e.st.Dev, e.st.Ino) {
+		f, err = e.p.dir.Open(e.name)
+	}
 	if err != nil {
 		why := err.Error()
 		switch {

@@ -93,7 +93,7 @@ type collector struct {
 	taken  atomic.Int64 // processes
 	missed atomic.Bool  // something that matters is missing
 	sums   sums
-	leases leases
+	leases safefs.Leases
 	ours   bool // /proc numbers processes as our own pid namespace does
 }
 
