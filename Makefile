@@ -7,6 +7,8 @@ LDFLAGS     := -s -w -X main.version=$(VERSION)
 GOLANGCI    := v2.15.0
 FUZZTIME    ?= 20s
 export CGO_ENABLED ?= 0
+# What a build starts finds the same Go.
+export PATH := $(dir $(GO)):$(PATH)
 
 .PHONY: all build demo demo-down test test-race lint bench fuzz image lab-up lab-down setup clean
 

@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 go=$(scripts/go.sh)
+export PATH="$(dirname "$go"):$PATH" # for what the lab and tests compile
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/sherd
 venv=$cache/varc
 if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import varc_core' 2>/dev/null; then

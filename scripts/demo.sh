@@ -7,6 +7,7 @@ if [ "$(id -u)" != 0 ]; then
 	exit 1
 fi
 go=$(scripts/go.sh)
+export PATH="$(dirname "$go"):$PATH" # for what the lab and tests compile
 "$go" build -o bin/lab ./lab/cmd/lab
 trap 'bin/lab demo-down' EXIT
 state=$(mktemp)
