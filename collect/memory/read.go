@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -57,13 +56,20 @@ type reader struct {
 // stream writes all pieces to w in order and calls took for each part of each batch once it is read. It ends early,
 // with an error, when the process is gone or does not let itself be read in time; what w has then got is whole batches.
 func (r *reader) stream(ctx context.Context, w io.Writer, timeout time.Duration, took func(part, []byte), bad func(span)) error {
+	// The reader outlives this call where a read hangs or the output fails, so it has a descriptor of its own: ours would be
+	// closed under it, and its number soon be another file's.
+	fd, err := unix.FcntlInt(r.mem.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "dup", Path: r.mem.Name(), Err: err}
+	}
+	r.mem = os.NewFile(uintptr(fd), r.mem.Name())
 	free, full := make(chan *batch, batches), make(chan *batch, batches)
 	for range batches {
 		free <- &batch{buf: make([]byte, batchBytes)}
 	}
-	var stopped atomic.Bool
-	defer stopped.Store(true)
-	go r.produce(free, full, &stopped)
+	stopped := make(chan struct{})
+	defer close(stopped)
+	go r.produce(free, full, stopped)
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	for {
@@ -99,13 +105,17 @@ func (r *reader) stream(ctx context.Context, w io.Writer, timeout time.Duration,
 
 // produce fills batches until the plan is done. It may be left behind in a read that hangs, so it shares nothing with the
 // other side but batches and the plan, which nobody changes meanwhile.
-func (r *reader) produce(free, full chan *batch, stopped *atomic.Bool) {
+func (r *reader) produce(free, full chan *batch, stopped <-chan struct{}) {
 	defer close(full)
 	defer r.closeFile()
+	defer r.mem.Close()
 	c := cursor{pl: r.pl}
-	for b := range free {
-		if stopped.Load() {
+	for {
+		var b *batch
+		select {
+		case <-stopped:
 			return
+		case b = <-free:
 		}
 		b.n, b.parts, b.bad, b.err = 0, b.parts[:0], b.bad[:0], nil
 		if !c.next(b) {
