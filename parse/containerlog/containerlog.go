@@ -18,7 +18,8 @@
 //
 // What it does not prove: that the text is true. Any process of the container may write anything to the streams, lines that
 // look like the application's requests included, and times inside the text are the writer's. Lines that were rotated away
-// or never written are not missed here. Of compressed files the bytes of a single line can't be pointed at: the
+// or never written are not missed here. A CRI log does not tell output that ended without a line feed from a piece of a line: when the
+// container starts again and goes on in the same file, its first line is joined to that. Of compressed files the bytes of a single line can't be pointed at: the
 // citation is the whole artifact, and Line.Position says where the line begins once it is decompressed.
 package containerlog
 

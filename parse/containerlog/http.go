@@ -24,20 +24,22 @@ type Request struct {
 const methods = `GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PROPFIND|MKCOL|COPY|MOVE|LOCK|UNLOCK|SEARCH|PURGE|DEBUG`
 
 var (
-	isMethod  = regexp.MustCompile(`^(?:` + methods + `)$`)
-	hasMethod = regexp.MustCompile(`(?:` + methods + `) `)
+	isMethod = regexp.MustCompile(`^(?:` + methods + `)$`)
 	// ncsa is the common or combined log format, also with a port at the address, or a virtual host before it.
-	ncsa = regexp.MustCompile(`^(?:\S+ )??(\S+) \S+ \S+ \[([^\]]{10,40})\] "(` + methods + `) ((?:[^"\\]|\\.)*?)(?: HTTP/[0-9.]+)?" (\d{3}) (\d+|-)(?: "((?:[^"\\]|\\.)*)" "((?:[^"\\]|\\.)*)")?`)
+	ncsa = regexp.MustCompile(`^(?:\S+ )??(\S+) \S+ \S+ \[([^\]]{10,40})\] "(` + methods + `) ((?:[^"\\]|\\.)+?)(?: HTTP/[0-9.]+)?" (\d{3}) (\d+|-)(?: "((?:[^"\\]|\\.)*)" "((?:[^"\\]|\\.)*)")?`)
 	// gin is `[GIN] 2026/11/24 - 03:02:11 | 200 | 1.2ms | 10.0.0.1 | POST "/avatar"`.
 	gin = regexp.MustCompile(`\| *(\d{3}) *\| *[^|]*\| *([0-9a-fA-F.:]+) *\| *(` + methods + `) +"?([^"\s]+)`)
 	// quoted is `10.0.0.1:5000 - "GET / HTTP/1.1" 200`, of uvicorn, Python's http.server and others.
-	quoted = regexp.MustCompile(`"(` + methods + `) ((?:[^"\\]|\\.)*?)(?: HTTP/[0-9.]+)?" (\d{3})(?: |$)`)
+	quoted = regexp.MustCompile(`"(` + methods + `) ((?:[^"\\]|\\.)+?)(?: HTTP/[0-9.]+)?" (\d{3})(?: |$)`)
 	// bare is `GET /path 200 4.5 ms`, of Express and hand-made loggers; the status may be missing.
 	bare = regexp.MustCompile(`(?:^|[\s\]|:])(` + methods + `) (/\S*|https?://\S+)(?: HTTP/[0-9.]+)?(?:[ :|-]+(\d{3})(?:[^0-9]|$))?`)
-	ipIn = regexp.MustCompile(`(?:^|[\s=(])\[?((?:\d{1,3}\.){3}\d{1,3}|[0-9a-fA-F:]*:[0-9a-fA-F:]*:[0-9a-fA-F:.]*)\]?(?::(\d{1,5}))?(?:$|[\s,)"-])`)
 )
 
-const maxRequestLine = 64 << 10
+const (
+	maxRequestLine = 64 << 10
+	// maxPattern bounds what patterns are tried on: no framework logs a longer line.
+	maxPattern = 16 << 10
+)
 
 // HTTP recognises a line that logs a request: JSON with method and path, NCSA common and combined, and the forms of common
 // frameworks. Whoever can write to the container's streams, or choose a path that is logged unescaped, can make
@@ -50,7 +52,7 @@ func HTTP(l Line) (Request, bool) {
 		ok = jsonRequest(&q, s)
 	case strings.Contains(s, "method="):
 		ok = logfmtRequest(&q, s)
-	case hasMethod.MatchString(s):
+	case mayRequest(s):
 		ok = textRequest(&q, s)
 	}
 	if !ok {
@@ -60,6 +62,22 @@ func HTTP(l Line) (Request, bool) {
 		q.Time = l.Time
 	}
 	return q, true
+}
+
+// mayRequest reports whether a word in s is a method: most lines are no requests, and patterns are slow.
+func mayRequest(s string) bool {
+	begin := 0
+	for i := range len(s) {
+		c := s[i]
+		if c >= 'A' && c <= 'Z' {
+			continue
+		}
+		if c == ' ' && i-begin >= 3 && i-begin <= 10 && isMethod.MatchString(s[begin:i]) {
+			return true
+		}
+		begin = i + 1
+	}
+	return false
 }
 
 // The names that loggers give to the same things.
@@ -127,6 +145,7 @@ func logfmtRequest(q *Request, s string) bool {
 }
 
 func textRequest(q *Request, s string) bool {
+	s = s[:min(len(s), maxPattern)]
 	if m := ncsa.FindStringSubmatch(s); m != nil {
 		q.remote(m[1])
 		q.Method, q.Path, q.Status = m[3], m[4], status(m[5])
@@ -157,10 +176,9 @@ func textRequest(q *Request, s string) bool {
 	}
 	// The address stands before or after the request; what is between, the sender chose.
 	for _, part := range []string{s[:m[2]], s[m[1]:]} {
-		if a := ipIn.FindStringSubmatch(part); a != nil && q.RemoteIP == "" {
-			q.remote(a[1])
-			if n, err := strconv.ParseUint(a[2], 10, 16); err == nil {
-				q.RemotePort = int(n)
+		for _, word := range strings.FieldsFunc(part, func(r rune) bool { return strings.ContainsRune(` \t,="()`, r) }) {
+			if q.RemoteIP == "" {
+				q.remote(strings.TrimSuffix(word, ":"))
 			}
 		}
 	}

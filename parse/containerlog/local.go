@@ -17,6 +17,7 @@ func isLocal(b []byte) bool {
 
 // local reads entries of Docker's local driver. After junk it goes on at the next thing that looks like one.
 func (r *reader) local(src *source) error {
+	ids := map[string]string{} // by stream: of the line that its last entry was a piece of
 	for {
 		b, err := src.Peek(4 + len(localHead))
 		if len(b) == 0 {
@@ -36,8 +37,18 @@ func (r *reader) local(src *source) error {
 			}
 			continue
 		}
-		l, more := localEntry(b[4 : n+4])
+		l, id, more := localEntry(b[4 : n+4])
 		l.Position = src.offset
+		if _, waits := r.pending[l.Stream]; waits && (id == "" || id != ids[l.Stream]) {
+			// What waits is the last thing that a process wrote before it ended, without a line feed.
+			if err := r.flush(l.Stream); err != nil {
+				return err
+			}
+		}
+		if len(ids) > maxStreams {
+			clear(ids)
+		}
+		ids[l.Stream] = id
 		if err := r.piece(l, src.offset+int64(n)+8, more); err != nil {
 			return err
 		}
@@ -77,9 +88,9 @@ func wellFormed(b []byte) bool {
 	return true
 }
 
-// localEntry reads LogEntry: source 1, time_nano 2, line 3, partial 4, partial_log_metadata 5 with last 1. more is true when
-// the line goes on in the next entry.
-func localEntry(b []byte) (l Line, more bool) {
+// localEntry reads LogEntry: source 1, time_nano 2, line 3, partial 4, partial_log_metadata 5 with last 1 and id 2. more is
+// true when the line goes on in an entry with the same id.
+func localEntry(b []byte) (l Line, id string, more bool) {
 	last := false
 	fields(b, func(num protowire.Number, n uint64, v []byte) {
 		switch num {
@@ -92,14 +103,17 @@ func localEntry(b []byte) (l Line, more bool) {
 		case 4:
 			more = n != 0
 		case 5:
-			fields(v, func(num protowire.Number, n uint64, _ []byte) {
-				if num == 1 {
+			fields(v, func(num protowire.Number, n uint64, v []byte) {
+				switch num {
+				case 1:
 					last = n != 0
+				case 2:
+					id = string(v)
 				}
 			})
 		}
 	})
-	return l, more && !last
+	return l, id, more && !last
 }
 
 // fields calls each for every field of a message.
