@@ -15,12 +15,13 @@ const maxCompared = 1 << 20
 type comparison struct {
 	seed   maphash.Seed
 	tables map[string]bool // that were read whole
+	asked  map[string]bool // that sock_diag answered for: kernels can be built without it for raw sockets and others
 	shown  map[uint64]bool // key of a socket in a table: whether sock_diag showed it
 	full   bool
 }
 
 func newComparison() *comparison {
-	return &comparison{seed: maphash.MakeSeed(), tables: map[string]bool{}, shown: map[uint64]bool{}}
+	return &comparison{seed: maphash.MakeSeed(), tables: map[string]bool{}, asked: map[string]bool{}, shown: map[uint64]bool{}}
 }
 
 // key identifies a socket in both lists. One with a peer is known by its addresses alone, for its inode vanishes when it
@@ -99,7 +100,7 @@ func (c *collector) dumpAll(n *namespace, h *handles, cmp *comparison, known map
 				s.Note = "opened by this capture itself"
 			}
 			c.own(n, &s)
-			if s.Inode != 0 && len(s.Owners) == 0 && len(s.Others) == 0 && len(unowned) < maxUnowned {
+			if s.Inode != 0 && len(s.Owners) == 0 && len(s.Others) == 0 && !h.inodes[s.Inode] && len(unowned) < maxUnowned {
 				unowned = append(unowned, s)
 				return nil
 			}
@@ -108,7 +109,9 @@ func (c *collector) dumpAll(n *namespace, h *handles, cmp *comparison, known map
 		switch {
 		case errors.Is(err, errStop):
 			return c.stop
-		case err == nil || absent(err):
+		case err == nil:
+			cmp.asked[q.name] = true
+		case absent(err):
 		default:
 			c.miss("sock_diag of "+q.need, err.Error(), true)
 		}
@@ -133,19 +136,17 @@ func (c *collector) secondLook(n *namespace, unowned []record.Socket) error {
 }
 
 // remaining writes the rows of the tables that sock_diag did not give.
-func (c *collector) remaining(n *namespace, tables []*table, cmp *comparison, diag bool) error {
+func (c *collector) remaining(n *namespace, tables []*table, cmp *comparison) error {
 	for _, t := range tables {
 		if t.name == "protocols" {
 			continue
 		}
 		for _, b := range t.parts {
 			err := parseTable(t.name, t.source, b, func(s record.Socket) error {
-				// Ping sockets have no sock_diag: their table is all there is.
-				alone := t.name == "icmp" || t.name == "icmp6"
-				if diag && !alone && !cmp.onlyTable(t.name, &s) {
-					return nil
-				}
-				if diag && !alone {
+				if cmp.asked[t.name] {
+					if !cmp.onlyTable(t.name, &s) {
+						return nil
+					}
 					s.Note = "sock_diag does not show it: closed between the two readings, or hidden"
 					if s.Family == "unix" {
 						s.Note += ", or forged by a line feed in another socket's name"

@@ -236,12 +236,15 @@ func (c *collector) space(n *namespace, around *surroundings) error {
 	for _, t := range tables {
 		cmp.remember(t)
 	}
+	if cmp.full && h != nil {
+		c.miss("comparison of sock_diag with the tables", fmt.Sprintf("there are more than %d sockets", maxCompared), true)
+	}
 	if h != nil {
 		if err := c.dumpAll(n, h, cmp, protocols(tables)); err != nil {
 			return err
 		}
 	}
-	if err := c.remaining(n, tables, cmp, h != nil); err != nil {
+	if err := c.remaining(n, tables, cmp); err != nil {
 		return err
 	}
 	if err := c.restOfTables(n); err != nil {
