@@ -36,6 +36,10 @@ func oddSockets() error {
 	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}
+	// A rule that asks for the state of connections makes the namespace track them.
+	if out, err := exec.Command("iptables", "-A", "OUTPUT", "-m", "conntrack", "--ctstate", "NEW", "-j", "ACCEPT").CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
 	if _, err := net.Listen("unix", forged); err != nil {
 		return err
 	}
@@ -199,6 +203,7 @@ func opened(t *testing.T, path string) (*evidence.Package, []record.Socket) {
 }
 
 func TestOdd(t *testing.T) {
+	testenv.NeedTool(t, "iptables")
 	pid, second := start(t, "odd"), start(t, "1")
 	path := filepath.Join(t.TempDir(), "x.sherd")
 	took, err := capture(t.Context(), path, network.Options{}, pid, second)
@@ -264,6 +269,15 @@ func TestOdd(t *testing.T) {
 	}
 	if len(p.Artifacts(fmt.Sprintf("network/proc-%d/tcp", find("listener", func(s record.Socket) bool { return s.LocalPort == 7777 }).Namespace))) == 0 {
 		t.Error("the tables of the second namespace are missing")
+	}
+	var tracked record.Connection
+	b, err := p.ReadFile("network/conntrack.jsonl", 1<<20)
+	if err == nil {
+		line, _, _ := strings.Cut(string(b), "\n")
+		err = json.Unmarshal([]byte(line), &tracked)
+	}
+	if f := tracked.Original; err != nil || tracked.Protocol != "tcp" || tracked.State != "TIME_WAIT" || f.Source != "127.0.0.1" || f.DestinationPort != 7001 || tracked.Reply.SourcePort != 7001 || tracked.Host || tracked.Namespace == 0 {
+		t.Errorf("tracked connection: %+v %v in %s", tracked, err, b)
 	}
 }
 
