@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -148,13 +147,13 @@ func (a *surroundings) close(spaces []*namespace) error {
 }
 
 func (a *surroundings) hostConntrack() error {
-	ino, err := namespaceOf(a.c.s.Proc, 1)
+	ino, path, err := hostNamespace(a.c.s)
 	if err != nil {
 		a.c.miss("connections tracked by the host", reason(err), true)
 		return nil
 	}
 	self, _ := namespaceOf("/proc", unix.Getpid())
-	h, err := enter(filepath.Join(a.c.s.Proc, "1/ns/net"), ino == self)
+	h, err := enter(path, ino == self)
 	if err != nil {
 		a.c.miss("connections tracked by the host", reason(err), true)
 		return nil

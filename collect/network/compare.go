@@ -100,6 +100,9 @@ func (c *collector) dumpAll(n *namespace, h *handles, cmp *comparison, known map
 				s.Note = "opened by this capture itself"
 			}
 			c.own(n, &s)
+			if kernels(&s) {
+				return nil
+			}
 			if s.Inode != 0 && len(s.Owners) == 0 && len(s.Others) == 0 && !h.inodes[s.Inode] && len(unowned) < maxUnowned {
 				unowned = append(unowned, s)
 				return nil
@@ -154,6 +157,9 @@ func (c *collector) remaining(n *namespace, tables []*table, cmp *comparison) er
 				}
 				s.Namespace = n.inode
 				c.own(n, &s)
+				if kernels(&s) {
+					return nil
+				}
 				return c.put(&s)
 			})
 			if err != nil {
@@ -162,6 +168,11 @@ func (c *collector) remaining(n *namespace, tables []*table, cmp *comparison) er
 		}
 	}
 	return nil
+}
+
+// kernels reports whether s is the kernel's own end of netlink, which every namespace has: it has no port id and nobody holds it.
+func kernels(s *record.Socket) bool {
+	return s.Family == "netlink" && s.LocalPort == 0 && len(s.Owners) == 0 && len(s.Others) == 0
 }
 
 // own says who holds s.

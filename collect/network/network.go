@@ -116,7 +116,7 @@ func (c *collector) namespaces() []*namespace {
 			pids = append(pids, p.PID)
 		}
 	}
-	host, _ := namespaceOf(c.s.Proc, 1)
+	host, _, _ := hostNamespace(c.s) // 0 when it can't be told: then nothing is taken for the host's
 	self, _ := namespaceOf("/proc", os.Getpid())
 	byInode := map[uint64]*namespace{}
 	var out []*namespace

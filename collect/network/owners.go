@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sherd-forensics/sherd/collect/subject"
 	"github.com/sherd-forensics/sherd/evidence/record"
 )
 
@@ -148,6 +149,20 @@ func namespaceOf(proc string, pid int) (uint64, error) {
 		return 0, &os.PathError{Op: "stat", Path: path, Err: err}
 	}
 	return st.Ino, nil
+}
+
+// hostNamespace is the machine's own network namespace and a path to it. The first process's can't be looked at by one who lacks any of
+// its capabilities; on the machine itself ours is the same then, as far as anybody can tell.
+func hostNamespace(s subject.Subject) (uint64, string, error) {
+	ino, err := namespaceOf(s.Proc, 1)
+	if err == nil {
+		return ino, filepath.Join(s.Proc, "1/ns/net"), nil
+	}
+	if s.HostRoot != "" {
+		return 0, "", err
+	}
+	ino, err = namespaceOf("/proc", os.Getpid())
+	return ino, "/proc/self/ns/net", err
 }
 
 // mates lists, per namespace in which, processes that live in it and are none of ours.
