@@ -26,21 +26,55 @@ const (
 // Kind names what happened, as noun.verb.
 type Kind string
 
-// Kinds that parsers of a package produce.
+// The vocabulary. A parser takes the most exact that fits; LogLine where nothing says what happened.
 const (
-	FileCreated      Kind = "file.created"
-	FileModified     Kind = "file.modified"
-	FileChanged      Kind = "file.changed"
-	FileAccessed     Kind = "file.accessed"
-	FileDeleted      Kind = "file.deleted"
-	ProcessStarted   Kind = "process.started"
-	NetConnected     Kind = "net.connected"
-	NetListening     Kind = "net.listening"
-	LogLine          Kind = "log.line"
-	ContainerCreated Kind = "container.created"
-	ContainerStarted Kind = "container.started"
-	ContainerExited  Kind = "container.exited"
-	ImageLayer       Kind = "image.layer"
+	FileCreated  Kind = "file.created"
+	FileModified Kind = "file.modified"
+	FileChanged  Kind = "file.changed"
+	FileAccessed Kind = "file.accessed"
+	FileDeleted  Kind = "file.deleted"
+	FileOpened   Kind = "file.opened"
+
+	ProcessStarted Kind = "process.started"
+	ProcessExited  Kind = "process.exited"
+	ProcessDumped  Kind = "process.dumped" // a core was taken
+	Syscall        Kind = "process.syscall"
+
+	NetConnected Kind = "net.connected"
+	NetAccepted  Kind = "net.accepted"
+	NetListening Kind = "net.listening"
+	NetFlow      Kind = "net.flow" // counted by a network device or the cloud
+	DNSQuery     Kind = "dns.query"
+	HTTPRequest  Kind = "http.request"
+
+	LogLine    Kind = "log.line"
+	KernelLine Kind = "kernel.line"
+
+	Login       Kind = "auth.login"
+	Logout      Kind = "auth.logout"
+	LoginFailed Kind = "auth.failed"
+	Sudo        Kind = "auth.sudo"
+	AuthChanged Kind = "auth.changed" // accounts, groups, credentials
+
+	ContainerCreated  Kind = "container.created"
+	ContainerStarted  Kind = "container.started"
+	ContainerExited   Kind = "container.exited"
+	ContainerExec     Kind = "container.exec"
+	ContainerDeleted  Kind = "container.deleted"
+	ContainerObserved Kind = "container.observed" // counters and states at the capture
+	ImageBuilt        Kind = "image.built"
+	ImageLayer        Kind = "image.layer"
+	ImagePulled       Kind = "image.pulled"
+
+	K8sAudit Kind = "k8s.audit"
+	K8sEvent Kind = "k8s.event"
+	K8sPod   Kind = "k8s.pod"
+	CloudAPI Kind = "cloud.api"
+	Alert    Kind = "alert.raised" // a sensor's or a cloud detector's judgement
+
+	SystemBooted  Kind = "system.booted"
+	SystemStopped Kind = "system.stopped"
+	ServiceState  Kind = "service.changed"
 )
 
 // Event is one flat row of the timeline. Time is in nanoseconds since the Unix epoch, UTC. Artifact, Offset

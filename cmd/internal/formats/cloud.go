@@ -1,0 +1,5 @@
+package formats
+
+import "github.com/sherd-forensics/sherd/parse"
+
+var cloud = []parse.Format{}

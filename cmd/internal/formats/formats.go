@@ -1,0 +1,18 @@
+// Package formats lists every format that the programs read. A new one is a new folder under parse/ and a line here.
+package formats
+
+import (
+	"slices"
+
+	"github.com/sherd-forensics/sherd/parse"
+)
+
+// All is every format of a file, in the order in which equals win.
+func All() []parse.Format {
+	return slices.Concat(cloud, cluster, node, logs, generic)
+}
+
+// Artifacts is every parser of what Sherd's own collectors write.
+func Artifacts() []parse.Artifacts {
+	return slices.Clone(pack)
+}
