@@ -10,6 +10,7 @@ want() { # want PROGRAM PACKAGE
 }
 want git git
 want gcc gcc
+want g++ g++
 want make make
 want tar tar
 want zstd zstd
