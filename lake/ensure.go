@@ -90,13 +90,17 @@ func (o *Options) Key(src *Source, set *parse.Set) string {
 }
 
 // Ensure opens the lake of src, and builds it first when there is none, or when it is damaged. Several processes may do so at a time: one
-// builds, the others wait for it.
+// builds, the others wait for it. The lake of an encrypted package is built in memory (/dev/shm, where there is such a place) and
+// ends with Lake.Close, so that what was encrypted does not stay in the clear.
 func Ensure(ctx context.Context, src Source, set *parse.Set, o Options) (*Lake, error) {
 	root := o.Root
 	if root == "" {
 		root = DefaultRoot()
 	}
 	key := o.Key(&src, set)
+	if src.Package != nil && src.Package.Encrypted() {
+		return passing(ctx, &src, set, &o, key)
+	}
 	dir := filepath.Join(root, key[:32])
 	if l, err := open(dir, key); err == nil {
 		return l, nil
@@ -124,6 +128,38 @@ func Ensure(ctx context.Context, src Source, set *parse.Set, o Options) (*Lake, 
 		return nil, err
 	}
 	return open(dir, key)
+}
+
+func passing(ctx context.Context, src *Source, set *parse.Set, o *Options, key string) (*Lake, error) {
+	place := "/dev/shm"
+	if unix.Access(place, unix.W_OK) != nil {
+		place = ""
+	}
+	tmp, err := os.MkdirTemp(place, "sherd-*")
+	if err != nil {
+		return nil, fmt.Errorf("making the index of events: %w", err)
+	}
+	dir := filepath.Join(tmp, key[:32])
+	l, err := func() (*Lake, error) {
+		if err := build(ctx, src, set, o, dir, key); err != nil {
+			return nil, err
+		}
+		return open(dir, key)
+	}()
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(tmp))
+	}
+	l.away = tmp
+	return l, nil
+}
+
+// Discard removes a lake that turned out to be damaged, so that Ensure builds it again.
+func Discard(dir string) error {
+	// Without its description it is no lake, whatever comes after.
+	if err := os.Remove(filepath.Join(dir, manifestName)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("removing a damaged index of events: %w", err)
+	}
+	return nil
 }
 
 func open(dir, key string) (*Lake, error) {

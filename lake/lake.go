@@ -27,6 +27,7 @@ type Lake struct {
 	Dir string
 	Manifest
 	text *os.File
+	away string // removed when the lake is closed
 }
 
 // Open opens the lake in dir. A *DamagedError says that it must be built again.
@@ -39,11 +40,17 @@ func Open(dir string) (*Lake, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the index of events: %w", err)
 	}
-	return &Lake{dir, *m, f}, nil
+	return &Lake{Dir: dir, Manifest: *m, text: f}, nil
 }
 
-// Close closes the files.
-func (l *Lake) Close() error { return l.text.Close() }
+// Close closes the files, and removes a lake of encrypted evidence.
+func (l *Lake) Close() error {
+	err := l.text.Close()
+	if l.away != "" {
+		err = errors.Join(err, os.RemoveAll(l.away))
+	}
+	return err
+}
 
 // Runs are the paths of the Parquet files, in the order of Group.File.
 func (l *Lake) Runs() []string {

@@ -4,6 +4,8 @@ package formats
 import (
 	"slices"
 
+	"github.com/sherd-forensics/sherd/event"
+	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/parse"
 )
 
@@ -16,3 +18,6 @@ func All() []parse.Format {
 func Artifacts() []parse.Artifacts {
 	return slices.Clone(pack)
 }
+
+// Base fills the columns that all events of a package share.
+func Base(p *evidence.Package) event.Event { return event.Event{EvidenceID: p.ID()} }
