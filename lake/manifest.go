@@ -82,8 +82,11 @@ func (e *DamagedError) Error() string {
 // were touched since they were written.
 func ReadManifest(dir string) (*Manifest, error) {
 	b, err := os.ReadFile(filepath.Join(dir, manifestName))
-	if err != nil {
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
 		return nil, fmt.Errorf("opening the index of events: %w", err)
+	}
+	if err != nil {
+		return nil, &DamagedError{dir, manifestName, err.Error()}
 	}
 	var m Manifest
 	if err := json.Unmarshal(b, &m); err != nil {
@@ -118,7 +121,7 @@ func (f *File) check(dir string) error {
 		return &DamagedError{dir, f.Name, "it is missing"}
 	}
 	if err != nil {
-		return err
+		return &DamagedError{dir, f.Name, err.Error()}
 	}
 	if now.Size != f.Size {
 		return &DamagedError{dir, f.Name, fmt.Sprintf("it has %d bytes and was written with %d", now.Size, f.Size)}
