@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/sherd-forensics/sherd/collect/added"
 	hostcontext "github.com/sherd-forensics/sherd/collect/context"
 	"github.com/sherd-forensics/sherd/collect/filesystem"
 	"github.com/sherd-forensics/sherd/collect/logs"
@@ -37,6 +38,8 @@ type Options struct {
 	// MaxFile bounds one file's content, MaxVolumes all volumes' contents, in bytes; 0 means the collectors' defaults.
 	MaxFile    int64
 	MaxVolumes int64
+	// Added are files and folders of this machine that the user wants beside the container.
+	Added []string
 	// Anomalies are what the survey of this machine found about this container.
 	Anomalies []target.Anomaly
 	// Stage is called when a stage begins, for progress; may be nil.
@@ -128,7 +131,10 @@ func run(ctx context.Context, s subject.Subject, w *evidence.Writer, o Options) 
 	if err := streams(ctx, s, w); err != nil {
 		return err
 	}
-	return hostcontext.Collect(ctx, s, w, hostcontext.Options{Anomalies: o.Anomalies})
+	if err := hostcontext.Collect(ctx, s, w, hostcontext.Options{Anomalies: o.Anomalies}); err != nil {
+		return err
+	}
+	return added.Collect(ctx, w, o.Added, added.Options{})
 }
 
 // streamPart is how much of a stream of unknown length goes into one artifact: maxStream bounds them all together.

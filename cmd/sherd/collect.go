@@ -41,6 +41,7 @@ is signed and says itself what could not be had.`,
 		Example: `  sherd collect docker://checkout
   sherd collect containerd://k8s.io/3f2a -o case7.sherd
   sherd collect podman://web --memory full --freeze
+  sherd collect docker://checkout --add /var/log/audit --add /var/log/syslog
   sherd collect pid://4711 --encrypt-to age1… -o - | ssh vault 'cat > case7.sherd'`,
 		Args: exactly(1, "the target"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"runtime/debug"
 
 	"github.com/spf13/pflag"
@@ -47,6 +48,7 @@ type Capture struct {
 	Partial     bool
 	Key         string
 	EncryptTo   []string
+	Add         []string
 }
 
 // Flags adds the capture's flags to f.
@@ -56,6 +58,7 @@ func (c *Capture) Flags(f *pflag.FlagSet) {
 	f.BoolVar(&c.WithSecrets, "with-secrets", false, "take the contents of mounted secrets and tokens too")
 	f.BoolVar(&c.Remote, "remote-volumes", false, "enter FUSE and network volumes too; their file systems may notice, and may be slow")
 	f.BoolVar(&c.Partial, "partial", false, "go on without root: take what can be had")
+	f.StringArrayVar(&c.Add, "add", nil, "take this file or folder of this machine too, such as logs of the node (repeatable)")
 	f.StringVar(&c.Key, "key", "", "sign with the private key in `FILE` (default your own, made at first use)")
 	f.StringArrayVar(&c.EncryptTo, "encrypt-to", nil, "encrypt to this age `RECIPIENT` or file of recipients (repeatable)")
 }
@@ -67,6 +70,11 @@ func (c *Capture) Check() error {
 	}
 	if _, err := evidence.ParseRecipients(c.EncryptTo); err != nil {
 		return fmt.Errorf("--encrypt-to: %w", err)
+	}
+	for _, p := range c.Add {
+		if _, err := os.Stat(p); err != nil {
+			return fmt.Errorf("--add: %w", err)
+		}
 	}
 	return nil
 }
@@ -168,7 +176,7 @@ func (s *Source) Collect(ctx context.Context, w *evidence.Writer, o Capture, sta
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(memoryLimit))
 	defer debug.SetGCPercent(debug.SetGCPercent(50))
 	return collect.Run(ctx, s.Container, w, collect.Options{
-		HostRoot: s.places.HostRoot, Memory: mode, Freeze: o.Freeze, WithSecrets: o.WithSecrets, Remote: o.Remote,
+		HostRoot: s.places.HostRoot, Memory: mode, Freeze: o.Freeze, WithSecrets: o.WithSecrets, Remote: o.Remote, Added: o.Add,
 		Anomalies: s.Anomalies, Stage: stage,
 	})
 }
