@@ -329,32 +329,46 @@ func (s *Set) Loose(ctx context.Context, files []File, base event.Event, o Optio
 	return r.report, nil
 }
 
-type diskFile struct {
+// DiskFile is a file that lies in no package, opened.
+type DiskFile struct {
 	*os.File
 	size int64
 }
 
-func (d diskFile) Size() int64 { return d.size }
+// Size is what the file had when it was opened, in bytes.
+func (d DiskFile) Size() int64 { return d.size }
+
+// OpenFile opens a regular file without changing its access time where that is allowed, and without waiting where it is none.
+func OpenFile(path string) (DiskFile, error) {
+	f, err := openQuietly(path)
+	if err != nil {
+		return DiskFile{}, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New("it is no regular file")
+	}
+	if err != nil {
+		f.Close()
+		return DiskFile{}, err
+	}
+	return DiskFile{f, info.Size()}, nil
+}
 
 func (r *runner) loose(ctx context.Context, f File) error {
-	h, err := openQuietly(f.Path)
+	h, err := OpenFile(f.Path)
 	if err != nil {
 		r.skipped(f.Name, err.Error())
 		return nil
 	}
 	defer h.Close()
-	info, err := h.Stat()
-	if err != nil || !info.Mode().IsRegular() {
-		r.skipped(f.Name, "it is no regular file any more")
-		return nil
-	}
-	if info.Size() == 0 {
+	if h.Size() == 0 {
 		r.skipped(f.Name, "it is empty")
 		return nil
 	}
 	base := r.base
 	base.Artifact = f.Name
-	err = r.content(ctx, diskFile{h, info.Size()}, base, f.Modified, Fallback)
+	err = r.content(ctx, h, base, f.Modified, Fallback)
 	if p := (*os.PathError)(nil); errors.As(err, &p) && p.Path == f.Path {
 		r.report.Artifacts[len(r.report.Artifacts)-1].Why = "it can't be read further: " + p.Err.Error()
 		return nil

@@ -12,9 +12,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sherd-forensics/sherd/cmd/internal/console"
+	"github.com/sherd-forensics/sherd/event"
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/evidence/record"
 	"github.com/sherd-forensics/sherd/internal/printable"
+	"github.com/sherd-forensics/sherd/parse"
 	"github.com/sherd-forensics/sherd/verdict"
 )
 
@@ -23,13 +25,16 @@ const showLimit = 512
 
 func newShow(a *app) *cobra.Command {
 	var offset, length int64
-	var raw bool
+	var raw, expand bool
 	c := &cobra.Command{
 		Use:   "show EVIDENCE [N|ARTIFACT]",
 		Short: "show the bytes behind a citation, in hex and text",
 		Long: `Show lists the artifacts of a package, or shows the bytes of one. N is a number from the Proof list of
-"sherd investigate" on the same package.`,
+"sherd investigate" on the same package. EVIDENCE may also be a loose file. Of compressed logs, events point into the
+expanded text: --decompress shows it.`,
 		Example: `  sherd show case7.sherd
+  sherd show case7.sherd logs/1.log.gz --decompress --offset 4711 --length 200
+  sherd show /var/log/syslog --offset 812204 --length 131
   sherd show case7.sherd 4
   sherd show case7.sherd logs/0.log --offset 812204 --length 131
   sherd show case7.sherd process/4711/exe --raw > implant.elf`,
@@ -43,7 +48,14 @@ func newShow(a *app) *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("length") && length < 1 || offset < 0 {
+				return usagef("--offset must not be negative and --length must be at least 1")
+			}
 			p, err := a.open(args[0])
+			var not *evidence.NotPackageError
+			if errors.As(err, &not) && len(args) == 1 {
+				return showFile(a, args[0], span{offset, length, raw, expand})
+			}
 			if err != nil {
 				return err
 			}
@@ -64,15 +76,14 @@ func newShow(a *app) *cobra.Command {
 				if cmd.Flags().Changed("length") {
 					cite.Length = length
 				}
-			} else if cmd.Flags().Changed("length") && length < 1 || offset < 0 {
-				return usagef("--offset must not be negative and --length must be at least 1")
 			}
-			return showBytes(a, p, cite, raw)
+			return showBytes(a, p, cite, raw, expand)
 		},
 	}
 	c.Flags().Int64Var(&offset, "offset", 0, "first `BYTE` to show")
 	c.Flags().Int64Var(&length, "length", 0, "how many `BYTES` to show (default the citation's, or 512)")
 	c.Flags().BoolVar(&raw, "raw", false, "write the bytes as they are, for another program (the whole artifact unless --length is given)")
+	c.Flags().BoolVarP(&expand, "decompress", "z", false, "offsets and bytes are of what a gzip or zstd artifact expands to")
 	a.identityFlag(c)
 	return c
 }
@@ -95,7 +106,13 @@ func list(a *app, p *evidence.Package) error {
 	return nil
 }
 
-func showBytes(a *app, p *evidence.Package, c verdict.Citation, raw bool) error {
+// span says which bytes are shown, and how.
+type span struct {
+	offset, length int64 // length 0 is the default
+	raw, expand    bool
+}
+
+func showBytes(a *app, p *evidence.Package, c verdict.Citation, raw, expand bool) error {
 	name := c.Artifact
 	e, ok := p.Artifact(name)
 	if !ok {
@@ -108,28 +125,51 @@ func showBytes(a *app, p *evidence.Package, c verdict.Citation, raw bool) error 
 	if !ok {
 		return fmt.Errorf("the package holds no artifact %q; `sherd show %s` lists them", printable.Text(name), printable.Text(p.Path()))
 	}
-	if raw && isTerminalWriter(a.out) {
-		return usagef("raw evidence may control your terminal: redirect it to a file, or leave --raw out")
-	}
 	art, err := p.Open(name)
 	if err != nil {
 		return err
 	}
-	size := art.Size()
-	if c.Offset > size {
-		return fmt.Errorf("%s has %d bytes; offset %d lies behind its end", printable.Text(name), size, c.Offset)
+	head := "sha256 " + e.SHA256
+	if e.Origin != "" {
+		head += "  from " + printable.Text(e.Origin)
 	}
-	length := c.Length
+	return a.bytes(art, record.Escape(name), head, span{c.Offset, c.Length, raw, expand})
+}
+
+// showFile shows the bytes of a file that is no package.
+func showFile(a *app, path string, s span) error {
+	f, err := parse.OpenFile(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return a.bytes(f, path, "a loose file, not sealed", s)
+}
+
+// bytes shows a part of content, which name and head describe.
+func (a *app) bytes(art parse.Content, name, head string, s span) error {
+	if s.raw && isTerminalWriter(a.out) {
+		return usagef("raw evidence may control your terminal: redirect it to a file, or leave --raw out")
+	}
+	if s.expand {
+		return a.expanded(art, name, head, s)
+	}
+	size := art.Size()
+	if s.offset > size {
+		return fmt.Errorf("%s has %d bytes; offset %d lies behind its end", printable.Text(name), size, s.offset)
+	}
+	length := s.length
 	if length <= 0 {
-		length = size - c.Offset
-		if !raw {
+		length = size - s.offset
+		if !s.raw {
 			length = min(length, showLimit)
 		}
 	}
-	length = min(length, size-c.Offset)
-	section := io.NewSectionReader(art, c.Offset, length)
-	if raw {
-		if c.Offset == 0 && length == size {
+	length = min(length, size-s.offset)
+	section := io.NewSectionReader(art, s.offset, length)
+	if s.raw {
+		var err error
+		if s.offset == 0 && length == size {
 			_, err = io.Copy(a.out, art) // read whole, so that its hash is checked
 		} else {
 			_, err = io.Copy(a.out, section)
@@ -137,13 +177,44 @@ func showBytes(a *app, p *evidence.Package, c verdict.Citation, raw bool) error 
 		return err
 	}
 	w := bufio.NewWriter(a.out)
-	fmt.Fprintf(w, "%s  +%d (%d B of %s)\n", printable.Text(record.Escape(name)), c.Offset, length, console.Bytes(size))
-	fmt.Fprintf(w, "sha256 %s", e.SHA256)
-	if e.Origin != "" {
-		fmt.Fprintf(w, "  from %s", printable.Text(e.Origin))
+	fmt.Fprintf(w, "%s  +%d (%d B of %s)\n%s\n\n", printable.Text(name), s.offset, length, console.Bytes(size), head)
+	return errors.Join(dump(w, section, s.offset), w.Flush())
+}
+
+// expanded shows a part of what compressed content expands to. It must be expanded from its beginning.
+func (a *app) expanded(art parse.Content, name, head string, s span) error {
+	in, err := parse.NewInput(art, event.Event{Artifact: name})
+	if err != nil {
+		return err
 	}
-	fmt.Fprint(w, "\n\n")
-	return errors.Join(dump(w, section, c.Offset), w.Flush())
+	defer in.Close()
+	if in.Compression == "" {
+		return usagef("%s is not compressed with gzip or zstd: leave --decompress out", printable.Text(name))
+	}
+	if n, err := io.CopyN(io.Discard, in, s.offset); errors.Is(err, io.EOF) {
+		return fmt.Errorf("%s expands to %d bytes; offset %d lies behind its end", printable.Text(name), n, s.offset)
+	} else if err != nil {
+		return err
+	}
+	length := s.length
+	if length <= 0 && !s.raw {
+		length = showLimit
+	}
+	var part io.Reader = in
+	if length > 0 {
+		part = io.LimitReader(in, length)
+	}
+	if s.raw {
+		_, err = io.Copy(a.out, part)
+	} else {
+		w := bufio.NewWriter(a.out)
+		fmt.Fprintf(w, "%s, expanded (%s)  +%d\n%s (of the compressed bytes)\n\n", printable.Text(name), in.Compression, s.offset, head)
+		err = errors.Join(dump(w, part, s.offset), w.Flush())
+	}
+	for _, k := range in.Skips() {
+		a.note("%s", printable.Text(k.Reason))
+	}
+	return err
 }
 
 func isTerminalWriter(w io.Writer) bool { return console.IsTerminal(w) }
