@@ -7,13 +7,10 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"strconv"
 	"sync"
 
 	"github.com/cespare/xxhash/v2"
-	"github.com/klauspost/compress/zstd"
 	"github.com/parquet-go/parquet-go"
-	pzstd "github.com/parquet-go/parquet-go/compress/zstd"
 
 	"github.com/sherd-forensics/sherd/event"
 	"github.com/sherd-forensics/sherd/parse"
@@ -230,14 +227,7 @@ func (w *Writer) openRun(n int) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &run{o, parquet.NewWriter(o, schema(),
-		parquet.Compression(&pzstd.Codec{Level: zstd.SpeedDefault}),
-		parquet.DataPageVersion(1),
-		parquet.PageBufferSize(1<<20),
-		parquet.DictionaryMaxBytes(4<<20),
-		parquet.ColumnIndexSizeLimit(func([]string) int { return 16 }),
-		parquet.CreatedBy("sherd", strconv.Itoa(formatVersion), ""),
-	)}
+	r := &run{o, parquet.NewWriter(o, options()...)}
 	w.runs[n] = r
 	return r, nil
 }
