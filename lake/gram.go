@@ -70,7 +70,8 @@ func (g *grams) add(s []byte) {
 	}
 	g.index(l, len(s))
 	if high >= 0x80 {
-		t := strings.ToLower(string(s))
+		// The long s is an s to an expression that ignores case.
+		t := strings.ReplaceAll(strings.ToLower(string(s)), "ſ", "s")
 		g.index(append([]byte(t), make([]byte, 8)...), len(t))
 	}
 }

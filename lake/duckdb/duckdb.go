@@ -18,8 +18,6 @@ import (
 	"strings"
 	"sync/atomic"
 
-	_ "github.com/duckdb/duckdb-go/v2" // the driver
-
 	"github.com/sherd-forensics/sherd/lake"
 	"github.com/sherd-forensics/sherd/lake/query"
 )
@@ -77,6 +75,10 @@ func Open(ctx context.Context, lakes ...*lake.Lake) (*Engine, error) {
 			db.Close()
 			return nil, fmt.Errorf("starting DuckDB: %w", err)
 		}
+	}
+	if err := register(ctx, db); err != nil {
+		db.Close()
+		return nil, fmt.Errorf("starting DuckDB: %w", err)
 	}
 	e.db = db
 	return e, nil
