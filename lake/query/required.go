@@ -34,14 +34,23 @@ func required(n Node) [][]string {
 	case *Contains:
 		return list(n.Column, n.Text)
 	case *Equal:
+		if n.Text == "" {
+			return nil // also what is not there
+		}
 		return list(n.Column, n.Text)
 	case *Like:
+		if like(n.Pattern, "") {
+			return nil
+		}
 		out := key(n.Column)
 		for _, part := range literals(n.Pattern) {
 			out = append(out, value(n.Column, part)...)
 		}
 		return out
 	case *Regexp:
+		if n.re.MatchString("") {
+			return nil
+		}
 		out := key(n.Column)
 		if kindOf(n.Column) == attribute && n.Column != "" {
 			return out // JSON may write the text otherwise
