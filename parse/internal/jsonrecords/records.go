@@ -166,8 +166,8 @@ func (s *scanner) next() (Record, error) {
 			s.pos++
 			if !s.wrapper {
 				s.array = false
-			} else if rec, ok := s.members(); ok {
-				return rec, nil
+			} else {
+				s.members()
 			}
 		case '[':
 			s.array = true
@@ -240,7 +240,7 @@ func (s *scanner) object() (Record, bool) {
 }
 
 // members goes on in an object after one of its arrays of records.
-func (s *scanner) members() (Record, bool) {
+func (s *scanner) members() {
 	s.wrapper = false
 	s.keep = -1
 	s.stack = append(s.stack[:0], '{')
@@ -254,7 +254,6 @@ func (s *scanner) members() (Record, bool) {
 			s.junk(start, "it is damaged after the records")
 		}
 	}
-	return Record{}, false
 }
 
 // restart is where a record may begin in buf[from:to] or at to: on a new line, as far from its beginning as the last record was.

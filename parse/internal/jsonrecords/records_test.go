@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"reflect"
@@ -29,7 +30,7 @@ func all(t testing.TB, content string, o Options, slow bool) (recs []string, ski
 	s := &scanner{r: r, skip: in.Skip, o: o, indent: -1}
 	for {
 		rec, err := s.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

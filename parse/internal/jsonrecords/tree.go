@@ -24,7 +24,7 @@ const (
 )
 
 // maxNodes bounds what is kept of one record.
-const maxNodes = 1 << 16
+const maxNodes = 1 << 18
 
 // Tree is one parsed record. It can be used again and again; its nodes are valid until the next Parse. It holds the bytes that were
 // parsed.
@@ -49,7 +49,7 @@ type Node struct {
 	i int32
 }
 
-// Parse reads the object in b and gives it. It is not ok when b is damaged, cut or too large (64 Ki values); then the tree has what stands before that.
+// Parse reads the object in b and gives it. It is not ok when b is damaged, cut or too large (256 Ki values); then the tree has what stands before that.
 func (t *Tree) Parse(b []byte) (root Node, ok bool) {
 	t.b, t.nodes, t.open = b, t.nodes[:0], t.open[:0]
 	ok = t.parse()
@@ -139,8 +139,8 @@ func (t *Tree) parse() bool {
 // value adds the value at i to the nodes. Of an object or array it reads the bracket alone.
 func (t *Tree) value(n *node, i int) (opened bool, next int, ok bool) {
 	n.at = int32(i)
-	switch c := t.b[i]; {
-	case c == '{' || c == '[':
+	switch c := t.b[i]; c {
+	case '{', '[':
 		if len(t.open) >= maxDepth {
 			return false, 0, false
 		}
@@ -151,7 +151,7 @@ func (t *Tree) value(n *node, i int) (opened bool, next int, ok bool) {
 		t.open = append(t.open, int32(len(t.nodes)))
 		t.nodes = append(t.nodes, *n)
 		return true, i + 1, true
-	case c == '"':
+	case '"':
 		end, esc, ok := t.text(i)
 		if !ok {
 			return false, 0, false
@@ -267,6 +267,40 @@ func (n Node) member(name string) Node {
 		}
 	}
 	return Node{}
+}
+
+// Fold is Get for names whose first letter may be large or small: one program writes accountId where another writes AccountId.
+func (n Node) Fold(path ...string) Node {
+	for _, name := range path {
+		if n.Type() != Object || name == "" {
+			return Node{}
+		}
+		found := Node{}
+		o := &n.t.nodes[n.i]
+		for i := n.i + 1; i < o.next; i = n.t.nodes[i].next {
+			c := &n.t.nodes[i]
+			if k := n.t.b[c.key:c.keyTo]; len(k) == len(name) && k[0]|0x20 == name[0]|0x20 && string(k[1:]) == name[1:] {
+				found = Node{n.t, i}
+				break
+			}
+		}
+		if n = found; n.t == nil {
+			return n
+		}
+	}
+	return n
+}
+
+// Span is where the value stands in the bytes that were parsed; a string with its quotes.
+func (n Node) Span() (from, to int) {
+	if n.t == nil {
+		return 0, 0
+	}
+	c := &n.t.nodes[n.i]
+	if c.typ == String {
+		return int(c.at) - 1, int(c.to) + 1
+	}
+	return int(c.at), int(c.to)
 }
 
 // First is the first of the members that is there and not null.
