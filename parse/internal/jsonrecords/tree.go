@@ -439,7 +439,7 @@ func (n Node) append(b []byte, limit int) []byte {
 	case Missing:
 		return append(b, "null"...)
 	case String:
-		return quote(b, n.Text())
+		return Quote(b, n.Text())
 	case Object, Array:
 	default:
 		return append(b, n.Raw()...)
@@ -459,7 +459,7 @@ func (n Node) append(b []byte, limit int) []byte {
 		}
 		first = false
 		if opening == '{' {
-			b = append(quote(b, name), ':')
+			b = append(Quote(b, name), ':')
 		}
 		b = v.append(b, limit)
 		return true
@@ -467,7 +467,8 @@ func (n Node) append(b []byte, limit int) []byte {
 	return append(b, closing)
 }
 
-func quote(b []byte, s string) []byte {
+// Quote appends s as a JSON string.
+func Quote(b []byte, s string) []byte {
 	b = append(b, '"')
 	for _, r := range s {
 		switch {
