@@ -43,7 +43,9 @@ func sniff(head []byte) parse.Confidence {
 func read(ctx context.Context, in *parse.Input, emit parse.Emit) error {
 	row := jsonrecords.NewRow(in)
 	return jsonrecords.Read(ctx, in, options, func(rec jsonrecords.Record, root jsonrecords.Node) (bool, error) {
-		if !is(root) {
+		// A snapshot's or batch's rows come before what says which query it was.
+		rows := root.Get("snapshot").Type() == jsonrecords.Array || root.Get("diffResults").Type() == jsonrecords.Object
+		if !is(root) && !(rec.Cut && rows) {
 			return false, nil
 		}
 		whole := rec

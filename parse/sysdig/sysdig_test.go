@@ -1,0 +1,20 @@
+package sysdig
+
+import (
+	"testing"
+
+	"github.com/sherd-forensics/sherd/parse/internal/sampletest"
+	"github.com/sherd-forensics/sherd/parse/parsetest"
+)
+
+func TestSamples(t *testing.T) {
+	sampletest.Run(t, Format, "falco", "tetragon", "tracee", "osquery", "cloudtrail", "guardduty", "vpcflow", "route53", "gcpaudit", "gcpflow", "azureactivity", "nsgflow")
+}
+
+func FuzzRead(f *testing.F) {
+	parsetest.Fuzz(f, Format, "testdata/sysdig.json")
+}
+
+func BenchmarkRead(b *testing.B) {
+	sampletest.Bench(b, Format, "testdata/sysdig.json")
+}

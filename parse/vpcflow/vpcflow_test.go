@@ -1,0 +1,20 @@
+package vpcflow
+
+import (
+	"testing"
+
+	"github.com/sherd-forensics/sherd/parse/internal/sampletest"
+	"github.com/sherd-forensics/sherd/parse/parsetest"
+)
+
+func TestSamples(t *testing.T) {
+	sampletest.Run(t, Format, "falco", "tetragon", "tracee", "sysdig", "osquery", "cloudtrail", "guardduty", "route53", "gcpaudit", "gcpflow", "azureactivity", "nsgflow")
+}
+
+func FuzzRead(f *testing.F) {
+	parsetest.Fuzz(f, Format, "testdata/cloudwatch.log", "testdata/default.log", "testdata/header.log", "testdata/v5.log")
+}
+
+func BenchmarkRead(b *testing.B) {
+	sampletest.Bench(b, Format, "testdata/default.log")
+}
