@@ -221,7 +221,7 @@ func (g *generator) systemCall() {
 	g.ev.Path = g.file()
 	exit := []int64{0, 0, 0, -13, -2}[g.intn(5)]
 	g.text(call).text(" by ").text(g.ev.Process).text(" (").num(g.ev.PID).text(") of ").text(g.ev.User).text(" on ").text(g.ev.Path).text(" = ").num(int(exit))
-	g.attr.Int("serial", int64(g.ev.Time/1e9%10_000_000))
+	g.attr.Int("serial", g.ev.Time/1e9%10_000_000)
 	g.attr.String("syscall", call)
 	g.attr.Int("exit", exit)
 	g.attr.String("key", [...]string{"exec", "files", "net", "priv"}[g.intn(4)])

@@ -75,7 +75,7 @@ func child(role string, args []string) error {
 			return memory.Collect(ctx, s, w, memory.Options{})
 		})
 	}
-	return fmt.Errorf("unknown role %q", role)
+	return timelineChild(role, args)
 }
 
 // seal runs one collector into a package.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -26,14 +27,31 @@ func main() {
 	size := flag.Int64("mib", 1024, "size of the tree and of the memory, MiB")
 	bin := flag.String("bin", "bin", "folder of the built programs")
 	venv := flag.String("varc", "", "python of an environment that has varc, for the comparison; empty: left out")
-	only := flag.String("only", "", "tree, core, size or investigate; empty: all")
+	only := flag.String("only", "", "tree, core, size, investigate, ingest, lake, or timeline for the last two; empty: all")
+	quick := flag.Bool("quick", false, "small sizes: to see that everything works, not for figures")
+	plaso := flag.String("plaso", "", "folder of an environment that has plaso, for the comparison; empty: left out")
+	scratch := flag.String("scratch", "", "folder for what the timeline's part writes, up to 12 GiB; empty: the usual one")
+	events := flag.String("events", "10,50", "sizes of lakes, in millions of events")
+	logs := flag.Int("logs", 3_000_000, "lines of logs that are read")
 	flag.Parse()
-	b := bench{turns: *turns, size: *size << 20, bin: *bin, varc: *venv}
+	b := bench{turns: *turns, size: *size << 20, bin: *bin, varc: *venv, plaso: *plaso, scratch: *scratch, logs: *logs, plasoLogs: 200_000, asks: 7}
+	for _, s := range strings.Split(*events, ",") {
+		n, err := strconv.ParseFloat(s, 64)
+		if err != nil || n <= 0 {
+			fmt.Fprintf(os.Stderr, "bench: -events %s: numbers with commas are expected\n", *events)
+			os.Exit(2)
+		}
+		b.events = append(b.events, int(n*1e6))
+	}
+	if *quick {
+		b.turns, b.size, b.logs, b.plasoLogs, b.events, b.asks = 1, min(b.size, 64<<20), 50_000, 5_000, []int{200_000, 400_000}, 3
+	}
 	for _, part := range []struct {
 		name string
 		run  func() error
-	}{{"size", b.sizes}, {"tree", b.tree}, {"core", b.core}, {"investigate", b.investigate}} {
-		if *only != "" && *only != part.name {
+	}{{"size", b.sizes}, {"tree", b.tree}, {"core", b.core}, {"investigate", b.investigate}, {"ingest", b.ingest}, {"lake", b.lakes}} {
+		both := *only == "timeline" && (part.name == "ingest" || part.name == "lake")
+		if *only != "" && *only != part.name && !both {
 			continue
 		}
 		if err := part.run(); err != nil {
@@ -48,6 +66,14 @@ type bench struct {
 	size  int64
 	bin   string
 	varc  string
+
+	// of the timeline
+	plaso     string
+	scratch   string
+	logs      int   // lines
+	plasoLogs int   // lines
+	events    []int // sizes of lakes
+	asks      int   // of each question
 }
 
 // contestant is one way to do the job.
