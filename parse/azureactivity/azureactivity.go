@@ -70,7 +70,7 @@ func export(r *jsonrecords.Row, n jsonrecords.Node) {
 	claims(r, id.Get("claims"))
 	authorization(r, id.Get("authorization"))
 	r.SrcIP = jsonrecords.Address(n.Get("callerIpAddress").Text())
-	r.Put("error_code", n.Get("properties", "statusCode"))
+	r.Put("status_code", n.Get("properties", "statusCode"))
 	r.Put("result_signature", n.Get("resultSignature"))
 	if d := n.Get("durationMs"); d.Text() != "0" {
 		r.Put("duration_ms", d)
@@ -83,8 +83,8 @@ func export(r *jsonrecords.Row, n jsonrecords.Node) {
 func answer(r *jsonrecords.Row, n jsonrecords.Node) {
 	r.When(n.Get("eventTimestamp"))
 	claims(r, n.Get("claims"))
-	if r.Identity == "" {
-		r.Identity = n.Get("caller").Text()
+	if c := n.Get("caller").Text(); c != "" {
+		r.Identity = c
 	}
 	authorization(r, n.Get("authorization"))
 	h := n.Get("httpRequest")

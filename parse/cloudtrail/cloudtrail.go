@@ -125,6 +125,9 @@ func fill(r *jsonrecords.Row, root jsonrecords.Node) {
 	if from != "" {
 		r.Message += " from " + from
 	}
+	if failure == "" {
+		failure = root.Get("errorMessage").Text() // a failed login has no code
+	}
 	if failure != "" {
 		r.Message += ": " + failure
 	}
@@ -218,7 +221,6 @@ func request(r *jsonrecords.Row, q, response jsonrecords.Node) {
 	r.Put("created_access_key", response.Get("accessKey", "accessKeyId"))
 	r.Put("assumed_role", response.Get("assumedRoleUser", "arn"))
 	r.Put("token_subject", response.Get("subjectFromWebIdentityToken"))
-	r.Put("token_provider", response.Get("provider"))
 	if account, ok := strings.CutPrefix(response.Get("subjectFromWebIdentityToken").Text(), "system:serviceaccount:"); ok && r.Namespace == "" {
 		r.Namespace, _, _ = strings.Cut(account, ":")
 	}

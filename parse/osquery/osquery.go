@@ -45,7 +45,7 @@ func read(ctx context.Context, in *parse.Input, emit parse.Emit) error {
 	return jsonrecords.Read(ctx, in, options, func(rec jsonrecords.Record, root jsonrecords.Node) (bool, error) {
 		// A snapshot's or batch's rows come before what says which query it was.
 		rows := root.Get("snapshot").Type() == jsonrecords.Array || root.Get("diffResults").Type() == jsonrecords.Object
-		if !is(root) && !(rec.Cut && rows) {
+		if ok := is(root) || rec.Cut && rows; !ok {
 			return false, nil
 		}
 		whole := rec
@@ -82,7 +82,7 @@ func read(ctx context.Context, in *parse.Input, emit parse.Emit) error {
 // placed are the columns of results that are columns of an event.
 var placed = map[string]bool{
 	"pid": true, "parent": true, "cmdline": true, "path": true, "target_path": true, "sha256": true, "username": true, "size": true, "remote_address": true, "remote_port": true,
-	"local_address": true, "local_port": true, "time": true,
+	"local_address": true, "local_port": true, "time": true, "name": true, "address": true, "port": true,
 }
 
 func fill(r *jsonrecords.Row, root, c jsonrecords.Node, action string) {
@@ -128,7 +128,7 @@ func fill(r *jsonrecords.Row, root, c jsonrecords.Node, action string) {
 		if len(short) < 12 {
 			short = append(short, name+"="+clip(text))
 		}
-		if !placed[name] && name != "action" && name != "query" {
+		if !placed[name] && name != "action" && name != "query" && (name != "uid" || text != r.User) {
 			r.Put(name, v)
 		}
 		return r.Attr.Len() < 8192
@@ -169,6 +169,9 @@ func kindOf(query string, c jsonrecords.Node, action string) event.Kind {
 			return event.FileAccessed
 		}
 	case has("remote_address"):
+		if c.Get("success").Is("0") {
+			return event.Syscall
+		}
 		switch c.Get("action").Text() {
 		case "accept":
 			return event.NetAccepted

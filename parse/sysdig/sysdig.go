@@ -55,9 +55,11 @@ func fill(r *jsonrecords.Row, root jsonrecords.Node) bool {
 	r.When(root.First("evt.rawtime", "evt.outputtime", "evt.time", "evt.datetime", "evt.time.iso8601"))
 	call, dir, info := root.Get("evt.type").Text(), root.Get("evt.dir").Text(), text(root, "evt.info")
 	r.Kind = event.Syscall
-	result := field(info, "res=")
-	if result == "" {
-		result = field(info, "fd=")
+	result := ""
+	if dir == "<" {
+		if result = field(info, "res="); result == "" {
+			result = field(info, "fd=")
+		}
 	}
 	if k, ok := kinds[call]; ok && (dir == "<" && !strings.HasPrefix(result, "-") || call == "procexit" || strings.HasPrefix(call, "connect") && strings.HasPrefix(result, "-115")) {
 		r.Kind = k

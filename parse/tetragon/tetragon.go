@@ -199,7 +199,7 @@ func arguments(r *jsonrecords.Row, function string, b jsonrecords.Node) {
 	b.Get("args").Each(func(_ string, a jsonrecords.Node) bool {
 		a.Each(func(name string, v jsonrecords.Node) bool {
 			argument(r, name, v)
-			if name != "label" && len(short) < 512 {
+			if name != "label" && name != "sock_arg" && len(short) < 512 { // a socket is in columns
 				if len(short) > 0 {
 					short = append(short, ',')
 				}
@@ -217,6 +217,9 @@ func arguments(r *jsonrecords.Row, function string, b jsonrecords.Node) {
 		r.Attr.Raw("args", append(append([]byte{'['}, short...), ']'))
 	}
 	r.Put("return", b.Get("return"))
+	if strings.HasSuffix(b.Get("action").Text(), "_OVERRIDE") {
+		return // it was called, but the policy made it fail
+	}
 	switch {
 	case strings.HasSuffix(function, "tcp_connect") || strings.HasSuffix(function, "_connect") && r.DstIP != "":
 		r.Kind = event.NetConnected
@@ -224,8 +227,10 @@ func arguments(r *jsonrecords.Row, function string, b jsonrecords.Node) {
 		r.Kind = event.NetAccepted
 	case strings.Contains(function, "listen") && (r.SrcIP != "" || r.DstIP != ""):
 		r.Kind = event.NetListening
-	case r.Path != "" && (strings.Contains(function, "open") || strings.HasPrefix(function, "security_file_") || function == "fd_install" || strings.HasPrefix(function, "file_")):
+	case r.Path != "" && (strings.Contains(function, "open") || function == "fd_install"):
 		r.Kind = event.FileOpened
+	case r.Path != "" && strings.HasSuffix(function, "file_permission"): // each read and write
+		r.Kind = event.FileAccessed
 	case r.Path != "" && strings.Contains(function, "unlink"):
 		r.Kind = event.FileDeleted
 	}

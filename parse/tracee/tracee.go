@@ -198,14 +198,13 @@ func arguments(r *jsonrecords.Row, name, exe string, args, returned jsonrecords.
 		if n == "returnValue" || n == "triggeredBy" || len(n) > 64 {
 			return true
 		}
-		if len(short) < 1024 {
+		if !argument(r, n, v) && len(short) < 1024 {
 			if len(short) > 0 {
 				short = append(short, ',')
 			}
 			short = append(jsonrecords.Quote(short, n), ':')
 			short = v.Append(short, 256)
 		}
-		argument(r, n, v)
 		return true
 	})
 	if len(short) > 0 {
@@ -246,27 +245,29 @@ func arguments(r *jsonrecords.Row, name, exe string, args, returned jsonrecords.
 	}
 }
 
-func argument(r *jsonrecords.Row, name string, v jsonrecords.Node) {
+// argument reports whether a column says all of the argument.
+func argument(r *jsonrecords.Row, name string, v jsonrecords.Node) bool {
 	switch name {
 	case "pathname", "file_path", "filename":
 		if r.Path == "" {
 			r.Path = v.Text()
 		}
-	case "argv", "cmdpath":
-		if v.Type() != jsonrecords.Array && v.Get("value").Type() == jsonrecords.Array {
+		return r.Path == v.Text()
+	case "argv":
+		if v.Get("value").Type() == jsonrecords.Array {
 			v = v.Get("value")
 		}
-		if s := strings.Join(jsonrecords.Strings(v), " "); s != "" {
-			r.Cmdline = s
-		}
+		r.Cmdline = strings.Join(jsonrecords.Strings(v), " ")
+		return v.Len() < 64 && r.Cmdline != ""
 	case "sha256":
 		if s := v.Text(); len(s) == 64 {
 			r.SHA256 = strings.ToLower(s)
+			return true
 		}
 	case "remote_addr", "addr", "dst_addr":
-		address(v, &r.DstIP, &r.DstPort)
+		return address(v, &r.DstIP, &r.DstPort)
 	case "local_addr", "src_addr":
-		address(v, &r.SrcIP, &r.SrcPort)
+		return address(v, &r.SrcIP, &r.SrcPort)
 	case "src", "src_ip":
 		r.SrcIP = jsonrecords.Address(v.Text())
 	case "dst", "dst_ip":
@@ -275,24 +276,40 @@ func argument(r *jsonrecords.Row, name string, v jsonrecords.Node) {
 		r.SrcPort = jsonrecords.Port(v)
 	case "dst_port":
 		r.DstPort = jsonrecords.Port(v)
+	case "metadata": // of a packet
+		r.SrcIP, r.SrcPort = jsonrecords.Address(v.First("src_ip", "srcIp").Text()), jsonrecords.Port(v.First("src_port", "srcPort"))
+		r.DstIP, r.DstPort = jsonrecords.Address(v.First("dst_ip", "dstIp").Text()), jsonrecords.Port(v.First("dst_port", "dstPort"))
+		switch v.Get("protocol").Text() {
+		case "6":
+			r.Protocol = "tcp"
+		case "17":
+			r.Protocol = "udp"
+		}
+		return r.SrcIP != ""
 	case "query", "dns_questions":
-		if s := v.Text(); s != "" {
-			r.Attr.String("dns_name", jsonrecords.Clip(s))
-		} else if q := v.At(0).Get("query"); q.Exists() {
-			r.Put("dns_name", q)
+		name := v.Text()
+		if name == "" {
+			name = v.At(0).Get("query").Text()
+		}
+		r.Attr.String("dns_name", jsonrecords.Clip(name))
+		if r.Message == "" && name != "" {
+			r.Message = r.Process + " asked for " + name
 		}
 	}
+	return false
 }
 
 // address reads {"sa_family":"AF_INET","sin_addr":"1.2.3.4","sin_port":"80"}, also under the name of a type.
-func address(v jsonrecords.Node, ip *string, port *int) {
+func address(v jsonrecords.Node, ip *string, port *int) bool {
 	if v.Type() != jsonrecords.Object {
-		return
+		return false
 	}
 	if s := v.Get("sockaddr"); s.Exists() {
 		v = s
 	}
 	if a := jsonrecords.Address(v.First("sin_addr", "sin6_addr", "sinAddr", "sin6Addr").Text()); a != "" {
 		*ip, *port = a, jsonrecords.Port(v.First("sin_port", "sin6_port", "sinPort", "sin6Port"))
+		return true
 	}
+	return false
 }

@@ -342,7 +342,8 @@ func (r *reader) say(verdict, state string, count int64) {
 		}
 		return
 	}
-	b := append(r.msg[:0], verdict...)
+	b := r.msg[:0]
+	b = append(b, verdict...)
 	if verdict == "" {
 		b = append(b, "flow"...)
 	}
