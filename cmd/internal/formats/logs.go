@@ -1,5 +1,9 @@
 package formats
 
-import "github.com/sherd-forensics/sherd/parse"
+import (
+	"github.com/sherd-forensics/sherd/parse"
+	"github.com/sherd-forensics/sherd/parse/containerlog"
+)
 
-var logs = []parse.Format{}
+// logs is what runtimes keep of a container's output, and text.
+var logs = []parse.Format{containerlog.Format}

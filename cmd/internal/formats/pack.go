@@ -1,5 +1,11 @@
 package formats
 
-import "github.com/sherd-forensics/sherd/parse"
+import (
+	"github.com/sherd-forensics/sherd/parse"
+	"github.com/sherd-forensics/sherd/parse/inventory"
+	"github.com/sherd-forensics/sherd/parse/process"
+	"github.com/sherd-forensics/sherd/parse/socket"
+)
 
-var pack = []parse.Artifacts{}
+// pack is what Sherd's own collectors write.
+var pack = []parse.Artifacts{inventory.Artifacts, process.Artifacts, socket.Artifacts}
