@@ -27,7 +27,7 @@ func options() []parquet.WriterOption {
 
 // FileWriter writes events as one Parquet file, in the order in which they come, for other programs.
 type FileWriter struct {
-	pw  *parquet.Writer
+	pw  *parquet.GenericWriter[any]
 	enc *encoder
 	buf *buffer
 	row int64
@@ -35,7 +35,7 @@ type FileWriter struct {
 
 // NewFileWriter begins a file on w.
 func NewFileWriter(w io.Writer) *FileWriter {
-	return &FileWriter{pw: parquet.NewWriter(w, options()...), enc: newEncoder(), buf: newBuffer()}
+	return &FileWriter{pw: parquet.NewGenericWriter[any](w, options()...), enc: newEncoder(), buf: newBuffer()}
 }
 
 // Write adds an event, which is copied.

@@ -43,7 +43,7 @@ type Writer struct {
 // run is a Parquet file that is being written: of buffersPerRun jobs in a row.
 type run struct {
 	*output
-	pw *parquet.Writer
+	pw *parquet.GenericWriter[any]
 }
 
 type job struct {
@@ -227,7 +227,7 @@ func (w *Writer) openRun(n int) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &run{o, parquet.NewWriter(o, options()...)}
+	r := &run{o, parquet.NewGenericWriter[any](o, options()...)}
 	w.runs[n] = r
 	return r, nil
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -54,6 +55,9 @@ var (
 	logFolders  = []string{"logs/", "added/", "host/logs/"}
 	fileFolders = []string{"filesystem/upper/", "volumes/"}
 )
+
+// collected are the collector's own lists, which are no logs.
+var collected = regexp.MustCompile(`^logs/files(-[0-9]+)?\.jsonl$`)
 
 // Choose gives the format that is most sure of content beginning with head, and how sure it is.
 func (s *Set) Choose(head []byte) (*Format, Confidence) {
@@ -110,6 +114,9 @@ func (r *runner) wanted(e *evidence.Entry) (Confidence, bool) {
 		if r.set.Artifacts[i].Claims(e.Path) {
 			return No, false
 		}
+	}
+	if collected.MatchString(e.Path) {
+		return No, false
 	}
 	for _, f := range logFolders {
 		if strings.HasPrefix(e.Path, f) {
@@ -289,14 +296,14 @@ func Files(paths []string) (files []File, why []ArtifactReport, err error) {
 			switch {
 			case err != nil:
 				why = append(why, ArtifactReport{Artifact: path, Why: err.Error()})
-				return nil
+				return nil //nolint:nilerr // it is told, and the walk goes on
 			case d.IsDir():
 				return nil
 			}
 			info, err := d.Info()
 			if err != nil {
 				why = append(why, ArtifactReport{Artifact: path, Why: err.Error()})
-				return nil
+				return nil //nolint:nilerr // it is told, and the walk goes on
 			}
 			return add(path, info)
 		})

@@ -242,7 +242,7 @@ func Epoch(s string) (int64, bool) {
 		if frac, end = fraction(s, i); end != len(s) {
 			return 0, false
 		}
-		frac = frac / (second / unit)
+		frac /= second / unit
 	}
 	return whole*unit + frac, true
 }

@@ -7,6 +7,7 @@
 package duckdb
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -343,13 +344,7 @@ func (e *Engine) steps(p *plan, from *lake.Position, backward bool, fn func(grou
 		if backward {
 			x, y = b.Max, a.Max
 		}
-		switch {
-		case x < y:
-			return -1
-		case x > y:
-			return 1
-		}
-		return 0
+		return cmp.Compare(x, y)
 	})
 	cond := "true"
 	if from != nil {
@@ -461,7 +456,7 @@ func (e *Engine) Scan(ctx context.Context, q *query.Query, fn func(*lake.Row) er
 // even is steps that do not grow.
 func (e *Engine) even(p *plan, fn func(groups []group, cond string) error) error {
 	groups := slices.Clone(p.groups)
-	slices.SortStableFunc(groups, func(a, b group) int { return int(min(max(sign(a.Min, b.Min), -1), 1)) })
+	slices.SortStableFunc(groups, func(a, b group) int { return cmp.Compare(a.Min, b.Min) })
 	bound := int64(math.MinInt64)
 	for next := 0; next < len(groups); {
 		for sum := int64(0); next < len(groups) && (sum < 2*step || groups[next].Min == bound); next++ {
@@ -481,16 +476,6 @@ func (e *Engine) even(p *plan, fn func(groups []group, cond string) error) error
 		}
 	}
 	return nil
-}
-
-func sign(a, b int64) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 const columns = `time, time_kind, kind, message, evidence_id, container_id, container, image_digest, pod, namespace, node, pid, ppid, process, cmdline,

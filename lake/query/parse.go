@@ -209,7 +209,7 @@ func (p *parser) field() (string, bool) {
 	for i < len(p.text) {
 		c := p.text[i]
 		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_' || c == '@'
-		if !letter && (i == p.at || !(c >= '0' && c <= '9' || c == '.' || c == '-')) {
+		if !letter && (i == p.at || strings.IndexByte("0123456789.-", c) < 0) {
 			break
 		}
 		i++
