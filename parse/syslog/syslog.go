@@ -249,7 +249,7 @@ func (m *message) fill(e *event.Event, a *event.Attributes) {
 	if m.host != "" {
 		e.Node = m.host
 	}
-	e.Message = m.text[:min(len(m.text), maxMessage)]
+	e.Message = strings.TrimLeft(m.text[:min(len(m.text), maxMessage)], " ")
 	if m.program == "kernel" {
 		e.Kind = event.KernelLine
 	}

@@ -60,4 +60,3 @@ func FuzzRead(f *testing.F) {
 func BenchmarkRead(b *testing.B) {
 	parsetest.Bench(b, Format, []byte(strings.Repeat("Nov 24 03:02:11 node-1 sshd[4711]: Failed password for invalid user admin from 203.0.113.9 port 51512 ssh2\n", 5000)))
 }
-
