@@ -1,5 +1,9 @@
 package formats
 
-import "github.com/sherd-forensics/sherd/parse"
+import (
+	"github.com/sherd-forensics/sherd/parse"
+	"github.com/sherd-forensics/sherd/parse/k8saudit"
+)
 
-var cluster = []parse.Format{}
+// cluster is what Kubernetes writes.
+var cluster = []parse.Format{k8saudit.Format}

@@ -1,5 +1,10 @@
 package formats
 
-import "github.com/sherd-forensics/sherd/parse"
+import (
+	"github.com/sherd-forensics/sherd/parse"
+	"github.com/sherd-forensics/sherd/parse/auditd"
+	"github.com/sherd-forensics/sherd/parse/syslog"
+)
 
-var node = []parse.Format{}
+// node is what the machine's own daemons write.
+var node = []parse.Format{auditd.Format, syslog.Format}
