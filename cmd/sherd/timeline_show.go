@@ -385,7 +385,7 @@ func (v *view) rowWriter(w io.Writer) (write func(*lake.Row) error, end func() e
 		p := lake.NewFileWriter(w)
 		return func(r *lake.Row) error { return p.Write(&r.Event) }, p.Close, nil
 	}
-	e, err := export.New(v.flags.format, w, export.Meta{})
+	e, err := export.New(v.flags.format, w, export.Meta{Tool: tool})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -34,8 +34,16 @@ type Format struct {
 // Formats lists them by name.
 func Formats() []Format {
 	return []Format{
+		{"bodyfile", "a body file for mactime of The Sleuth Kit", newBody},
+		{"cef", "ArcSight's Common Event Format", newCEF},
 		{"csv", "our columns, as comma-separated values that no spreadsheet takes for formulas", newCSV},
+		{"ecs", "the Elastic Common Schema 8.17, as NDJSON", newECS},
 		{"jsonl", "our columns, one JSON object a line", newJSONL},
+		{"l2tcsv", "log2timeline's CSV, as plaso writes it", newL2T},
+		{"ocsf", "the Open Cybersecurity Schema Framework 1.3, as JSON lines", newOCSF},
+		{"stix", "a STIX 2.1 bundle of observed data", newSTIX},
+		{"timesketch", "Timesketch's JSON lines", newTimesketchJSONL},
+		{"timesketch-csv", "Timesketch's CSV", newTimesketchCSV},
 	}
 }
 

@@ -1,6 +1,7 @@
 package export
 
 import (
+	"net/netip"
 	"strings"
 	"time"
 )
@@ -34,4 +35,12 @@ func Guard(s string) string {
 		}
 	}
 	return s
+}
+
+// ip is s where it is an address, which others would refuse otherwise.
+func ip(s string) string {
+	if a, err := netip.ParseAddr(s); err == nil {
+		return a.WithZone("").String()
+	}
+	return ""
 }
