@@ -195,7 +195,7 @@ func TestSTIX(t *testing.T) {
 	}
 	validator := os.Getenv("SHERD_STIX_VALIDATOR")
 	if validator == "" {
-		return // `make validators` installs OASIS's own, and names it
+		return // it names the validator of OASIS: stix2_validator of PyPI's stix2-validator
 	}
 	file := filepath.Join(t.TempDir(), "bundle.json")
 	if err := os.WriteFile(file, b, 0o600); err != nil {

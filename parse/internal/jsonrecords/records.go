@@ -18,7 +18,8 @@ const (
 	maxRecord = 4 << 20 // bytes that are kept of one record
 	maxDepth  = 512
 	window    = 256 << 10
-	lookback  = 256 // bytes before what is needed, to see how a line begins
+	spare     = 64 << 20 // bytes that may be read again after damage, beside twice the content: lines that nest in one another are no trap
+	lookback  = 256      // bytes before what is needed, to see how a line begins
 )
 
 // Options say where records stand.
@@ -85,6 +86,7 @@ type scanner struct {
 	stack   []byte // open brackets of the object that is scanned
 	wrapper bool   // inside an array that Options.Members names
 	array   bool   // inside an array at the top
+	again   int64  // bytes that were gone back and read once more
 	indent  int    // blanks before the last record on its line, -1 when something else stands before it
 }
 
@@ -222,8 +224,9 @@ func (s *scanner) object() (Record, bool) {
 	}
 	end := s.pos
 	// What follows on the next line is another record's, where each has a line of its own.
-	if s.indent >= 0 {
+	if s.indent >= 0 && s.again < spare+2*start {
 		if i := s.restart(s.keep+1, s.pos); i >= 0 {
+			s.again += int64(s.pos - i)
 			end = i
 		}
 	}
