@@ -86,11 +86,11 @@ func head1(line []byte) (r record, ok bool) {
 	if !ok || len(typ) == 0 || len(typ) > 40 {
 		return r, false
 	}
-	stamp, body, ok := bytes.Cut(rest[:min(len(rest), 64)], []byte(")"))
+	stamp, _, ok := bytes.Cut(rest[:min(len(rest), 64)], []byte(")"))
 	if !ok {
 		return r, false
 	}
-	body = rest[len(stamp)+1:]
+	body := rest[len(stamp)+1:]
 	secs, serial, ok := bytes.Cut(stamp, []byte(":"))
 	if !ok {
 		return r, false
@@ -425,7 +425,7 @@ func (g *group) kind(e *event.Event, call string, a *event.Attributes) {
 	case t == "SECCOMP":
 		e.Message = by + " was stopped by seccomp in call " + call
 	case t == "AVC":
-		e.Message = "AVC: " + strings.TrimSpace(string(g.describe()))
+		e.Message = "AVC: " + strings.TrimSpace(g.describe())
 	case strings.HasPrefix(t, "USER_") || strings.HasPrefix(t, "CRED_") || t == "LOGIN" || strings.HasPrefix(t, "ADD_") || strings.HasPrefix(t, "DEL_") || t == "ACCT_LOCK":
 		g.account(e, t, failed)
 	default:
