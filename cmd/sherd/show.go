@@ -30,7 +30,8 @@ func newShow(a *app) *cobra.Command {
 		Use:   "show EVIDENCE [N|ARTIFACT]",
 		Short: "show the bytes behind a citation, in hex and text",
 		Long: `Show lists the artifacts of a package, or shows the bytes of one. N is a number from the Proof list of
-"sherd investigate" on the same package. EVIDENCE may also be a loose file. Of compressed logs, events point into the
+"sherd investigate" on the same package. EVIDENCE may also be a loose file, of which
+--offset, --length, --raw or --decompress say what to show. Of compressed logs, events point into the
 expanded text: --decompress shows it.`,
 		Example: `  sherd show case7.sherd
   sherd show case7.sherd logs/1.log.gz --decompress --offset 4711 --length 200
@@ -53,7 +54,7 @@ expanded text: --decompress shows it.`,
 			}
 			p, err := a.open(args[0])
 			var not *evidence.NotPackageError
-			if errors.As(err, &not) && len(args) == 1 {
+			if loose := cmd.Flags().Changed("offset") || cmd.Flags().Changed("length") || raw || expand; errors.As(err, &not) && len(args) == 1 && loose {
 				return showFile(a, args[0], span{offset, length, raw, expand})
 			}
 			if err != nil {

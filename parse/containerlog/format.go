@@ -3,6 +3,8 @@ package containerlog
 import (
 	"context"
 	"errors"
+	"strconv"
+	"strings"
 
 	"github.com/sherd-forensics/sherd/event"
 	"github.com/sherd-forensics/sherd/evidence"
@@ -76,8 +78,19 @@ func fill(e *event.Event, l Line, in *parse.Input) error {
 	e.Time, e.TimeKind, e.Kind, e.Message, e.Size = made.Time, made.TimeKind, made.Kind, made.Message, made.Size
 	e.Offset, e.Length, e.Attributes = made.Offset, made.Length, made.Attributes
 	e.SrcIP, e.SrcPort, e.Protocol = made.SrcIP, made.SrcPort, made.Protocol
+	text := printable.Clip(l.Text[:min(len(l.Text), 4*maxMessage)], maxMessage)
 	if e.Protocol == "http" {
 		e.Kind = event.HTTPRequest
+		if q, ok := HTTP(l); ok && strings.HasPrefix(text, "{") {
+			text = q.Method + " " + q.Path
+			if q.Status != 0 {
+				text += " " + strconv.Itoa(q.Status)
+			}
+			if q.RemoteIP != "" {
+				text += " from " + q.RemoteIP
+			}
+			text = printable.Clip(text, maxMessage)
+		}
 	}
 	if e.Time == 0 {
 		clock := in.Resolver()
@@ -88,6 +101,6 @@ func fill(e *event.Event, l Line, in *parse.Input) error {
 			}
 		}
 	}
-	e.Message = printable.Clip(l.Text[:min(len(l.Text), 4*maxMessage)], maxMessage)
+	e.Message = text
 	return nil
 }

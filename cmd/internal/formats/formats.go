@@ -2,11 +2,13 @@
 package formats
 
 import (
+	"encoding/json"
 	"slices"
 
 	"github.com/sherd-forensics/sherd/event"
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/parse"
+	"github.com/sherd-forensics/sherd/target"
 )
 
 // All is every format of a file, in the order in which equals win.
@@ -19,5 +21,13 @@ func Artifacts() []parse.Artifacts {
 	return slices.Clone(pack)
 }
 
-// Base fills the columns that all events of a package share.
-func Base(p *evidence.Package) event.Event { return event.Event{EvidenceID: p.ID()} }
+// Base fills the columns that all events of a package share, from what was captured.
+func Base(p *evidence.Package) event.Event {
+	e := event.Event{EvidenceID: p.ID()}
+	var c target.Container
+	if json.Unmarshal(p.Manifest().Target, &c) != nil {
+		return e // of a package that was cut short before it said so
+	}
+	e.ContainerID, e.Container, e.ImageDigest = c.ID, c.Name, c.Image.Digest
+	return e
+}
