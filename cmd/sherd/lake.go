@@ -90,7 +90,7 @@ func (a *app) openTimeline(ctx context.Context, paths []string) (_ *timeline, er
 	defer debug.SetMemoryLimit(old)
 	set := &parse.Set{Formats: formats.All(), Artifacts: formats.Artifacts(), Base: formats.Base}
 	for _, s := range sources {
-		l, err := lake.Ensure(ctx, s, set, lake.Options{Version: version, Parse: parse.Options{Zone: zone, Progress: func(artifact string, n int64) {
+		l, err := lake.Ensure(ctx, s, set, lake.Options{Version: lakeVersion(), Parse: parse.Options{Zone: zone, Progress: func(artifact string, n int64) {
 			line.Stage(fmt.Sprintf("reading events: %d, now %s", n, printable.Clip(artifact, 40)))
 		}}})
 		if err != nil {
@@ -104,6 +104,22 @@ func (a *app) openTimeline(ctx context.Context, paths []string) (_ *timeline, er
 	}
 	t.Engine = e
 	return t, nil
+}
+
+// lakeVersion names the program, so that another one's parsers make another lake. A build without a version of its own is told by its file.
+func lakeVersion() string {
+	if version != "devel" {
+		return version
+	}
+	path, err := os.Executable()
+	if err != nil {
+		return version
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return version
+	}
+	return fmt.Sprintf("%s %d %d", version, info.Size(), info.ModTime().UnixNano())
 }
 
 // sources tells packages from loose files, which all go into one lake.

@@ -100,12 +100,25 @@ func (v *view) clock(ns int64) string {
 	return t.Format("2006-01-02 15:04:05.000Z07:00")
 }
 
+// alone reports whether all rows are of one container: then its name says nothing.
+func alone(rows []lake.Row) bool {
+	for i := range rows {
+		if rows[i].Container != rows[0].Container || rows[i].Pod != rows[0].Pod || rows[i].EvidenceID != rows[0].EvidenceID {
+			return false
+		}
+	}
+	return true
+}
+
 // who says whose doing an event is, as shortly as can be.
-func who(r *lake.Row) string {
+func who(r *lake.Row, alone bool) string {
 	var b strings.Builder
 	name := r.Container
 	if r.Pod != "" {
 		name = r.Pod
+	}
+	if alone {
+		name = ""
 	}
 	b.WriteString(name)
 	if r.Process != "" || r.PID != 0 {
@@ -150,10 +163,15 @@ func (v *view) table(ctx context.Context, w io.Writer) error {
 		return v.nothing(ctx)
 	}
 	kinds, whos, times := 0, 0, 0
+	one := alone(page.Rows)
+	narrow := whoWidth
+	if console.Width(v.app.out) < 120 && !f.wide && f.output == "" {
+		narrow = whoWidth / 2
+	}
 	for i := range page.Rows {
 		r := &page.Rows[i]
 		kinds = max(kinds, min(runewidth.StringWidth(string(r.Kind)), kindWidth))
-		whos = max(whos, min(runewidth.StringWidth(printable.Text(who(r))), whoWidth))
+		whos = max(whos, min(runewidth.StringWidth(printable.Text(who(r, one))), narrow))
 		times = max(times, len(v.clock(r.Time)))
 	}
 	width := console.Width(v.app.out)
@@ -165,7 +183,7 @@ func (v *view) table(ctx context.Context, w io.Writer) error {
 		r := &page.Rows[i]
 		head := runewidth.FillRight(v.clock(r.Time), times) + "  " + fit(printable.Text(string(r.Kind)), kinds) + "  "
 		if whos > 0 {
-			head += fit(printable.Text(who(r)), whos) + "  "
+			head += fit(printable.Text(who(r, one)), whos) + "  "
 		}
 		room := max(width-runewidth.StringWidth(head), 20)
 		message := runewidth.Truncate(printable.Text(r.Message), room, "…")
