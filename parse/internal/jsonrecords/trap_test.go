@@ -39,20 +39,20 @@ func (l *long) ReadAt(b []byte, off int64) (int, error) {
 
 // TestTraps: content that would have the reader hold much, or read the same again and again.
 func TestTraps(t *testing.T) {
-	size := int64(64 << 20)
+	size := int64(32 << 20)
 	if testing.Short() {
 		size = 8 << 20
 	}
 	for name, text := range map[string]string{
-		"one line of junk":      "A",
-		"NULs":                  "\x00",
-		"one string":            `{"a":"` + strings.Repeat("A", 1<<20),
-		"lines that nest":       `{"a":[` + "\n",
-		"long lines that nest":  `{"a":[` + strings.Repeat("{},", 3000) + "\n",
-		"brackets":              "[",
-		"elements without end":  `{"Records":[{"a":!},`,
-		"members without end":   `{"Records":[]`,
-		"escapes without a end": `{"\`,
+		"one line of junk":     "A",
+		"NULs":                 "\x00",
+		"one string":           `{"a":"` + strings.Repeat("A", 1<<20),
+		"lines that nest":      `{"a":[` + "\n",
+		"long lines that nest": `{"a":[` + strings.Repeat("{},", 3000) + "\n",
+		"brackets":             "[",
+		"elements without end": `{"Records":[{"a":!},`,
+		"members without end":  `{"Records":[]`,
+		"escapes without end":  `{"\`,
 	} {
 		in, err := parse.NewInput(&long{text: text, size: size}, event.Event{})
 		if err != nil {
