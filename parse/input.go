@@ -44,6 +44,8 @@ type Input struct {
 	Compression string
 	// Latest is a time after everything in the artifact (of the capture, or the file's own), to resolve times without a year.
 	Latest time.Time
+	// Boot is the time of day at which the clock of the host's kernel log stood at zero, in nanoseconds UTC; 0 when it is not known.
+	Boot int64
 	// Zone is of times that don't name one; nil is UTC.
 	Zone *time.Location
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/sherd-forensics/sherd/event"
 	"github.com/sherd-forensics/sherd/evidence"
+	"github.com/sherd-forensics/sherd/evidence/record"
 )
 
 // Report says what was made of each artifact, and what was not.
@@ -83,6 +85,7 @@ func (s *Set) Package(ctx context.Context, p *evidence.Package, o Options, emit 
 	if p.Manifest().Sealed == 0 { // it was cut short
 		r.latest = time.Unix(0, p.Manifest().Started).Add(time.Hour)
 	}
+	r.boot = bootTime(p)
 	for i := range s.Artifacts {
 		if err := r.artifacts(ctx, p, &s.Artifacts[i]); err != nil {
 			return r.report, err
@@ -131,12 +134,27 @@ func (r *runner) wanted(e *evidence.Entry) (Confidence, bool) {
 	return No, false
 }
 
+// bootTime is where the kernel's log counts from; 0 if the package does not say. Its clock stands still in suspend, so the difference
+// to the monotonic clock is taken.
+func bootTime(p *evidence.Package) int64 {
+	b, err := p.ReadFile("host/host.json", 1<<20)
+	if err != nil {
+		return 0
+	}
+	var h record.Host
+	if json.Unmarshal(b, &h) != nil || h.Realtime <= h.Monotonic || h.Monotonic < 0 {
+		return 0
+	}
+	return h.Realtime - h.Monotonic
+}
+
 type runner struct {
 	set    *Set
 	o      Options
 	emit   Emit
 	base   event.Event
 	latest time.Time
+	boot   int64
 	report *Report
 	read   map[string]string // content's hash to the artifact that was read
 }
@@ -208,7 +226,7 @@ func (r *runner) content(ctx context.Context, c Content, base event.Event, lates
 		return fmt.Errorf("reading %s: %w", base.Artifact, err)
 	}
 	defer in.Close()
-	in.Latest, in.Zone = latest, r.o.Zone
+	in.Latest, in.Zone, in.Boot = latest, r.o.Zone, r.boot
 	f, sure := r.set.Choose(in.Head())
 	if f == nil || sure < least {
 		if least <= Fallback {

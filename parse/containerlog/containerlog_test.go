@@ -3,11 +3,9 @@ package containerlog
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -21,51 +19,15 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/sherd-forensics/sherd/event"
-	"github.com/sherd-forensics/sherd/evidence"
-	"github.com/sherd-forensics/sherd/evidence/record"
+	"github.com/sherd-forensics/sherd/parse"
+	"github.com/sherd-forensics/sherd/parse/applog"
+	"github.com/sherd-forensics/sherd/parse/parsetest"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 var fixtures = []string{"docker.json-file", "docker.json-file.1.gz", "docker.local", "podman.k8s-file"}
 
-// seal makes a package of logs by their names, with a host whose kernel log counts from one second after the epoch.
-func seal(t testing.TB, logs map[string][]byte) *evidence.Package {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "x.sherd")
-	out, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer out.Close()
-	w, err := evidence.NewWriter(out, evidence.WriterOptions{Tool: "test", ID: "0123456789abcdef0123456789abcdef"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	host, err := json.Marshal(record.Host{Realtime: 3_000_000_000, Monotonic: 2_000_000_000})
-	if err != nil {
-		t.Fatal(err)
-	}
-	add := func(name string, b []byte) {
-		if _, err := w.Add(evidence.Meta{Path: name, Origin: "test"}, b); err != nil {
-			t.Fatal(err)
-		}
-	}
-	add("host/host.json", host)
-	add("logs/files.jsonl", []byte("{\"artifact\":\"logs/x\"}\n"))
-	for name, b := range logs {
-		add("logs/"+name, b)
-	}
-	if _, err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	p, err := evidence.Open(path, evidence.OpenOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { p.Close() })
-	return p
-}
+// boot is where the kernel's log of these tests counts from.
+const boot = 1_000_000_000
 
 func testdata(t testing.TB, name string) []byte {
 	t.Helper()
@@ -76,136 +38,68 @@ func testdata(t testing.TB, name string) []byte {
 	return b
 }
 
-func golden(t *testing.T, name string, got []byte) {
+// lines gives all lines of a log and what was passed over.
+func lines(t testing.TB, b []byte) (out []applog.Line, skips []parse.Skip) {
 	t.Helper()
-	if *update {
-		if err := os.WriteFile("testdata/"+name, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
+	in, err := parse.NewInput(bytes.NewReader(b), event.Event{Artifact: "log"})
+	if err != nil {
+		t.Fatal(err)
 	}
-	if d := cmp.Diff(string(testdata(t, name)), string(got)); d != "" {
-		t.Errorf("%s differs (-want +got):\n%s", name, d)
+	defer in.Close()
+	in.Boot = boot
+	err = Each(context.Background(), in, func(l *applog.Line) error {
+		c := *l
+		c.Text = bytes.Clone(l.Text)
+		out = append(out, c)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
+	return out, in.Skips()
 }
 
-// short keeps golden files readable.
-func short(s string) string {
-	if len(s) <= 256 {
-		return s
-	}
-	sum := sha256.Sum256([]byte(s))
-	return fmt.Sprintf("%s… %d bytes sha256 %s", s[:32], len(s), hex.EncodeToString(sum[:]))
-}
-
-// read gives all lines of a package and its problems.
-func read(t testing.TB, p *evidence.Package) (lines []Line, problems []*Problem) {
-	t.Helper()
-	for l, err := range Read(p) {
-		var pr *Problem
-		switch {
-		case errors.As(err, &pr):
-			problems = append(problems, pr)
-		case err != nil:
-			t.Fatal(err)
-		default:
-			lines = append(lines, l)
-		}
-	}
-	return lines, problems
-}
-
-// TestRead reads what real runtimes wrote.
-func TestRead(t *testing.T) {
+// TestGolden reads what real runtimes wrote.
+func TestGolden(t *testing.T) {
 	for _, name := range fixtures {
 		t.Run(name, func(t *testing.T) {
-			p := seal(t, map[string][]byte{name: testdata(t, name)})
-			lines, problems := read(t, p)
-			if len(problems) > 0 {
-				t.Errorf("a runtime's own file has problems: %v", problems)
+			parsetest.Golden(t, Format, filepath.Join("testdata", name), parsetest.Options{})
+			_, skips := lines(t, testdata(t, name))
+			if len(skips) > 0 {
+				t.Errorf("a runtime's own file has skips: %v", skips)
 			}
-			var b bytes.Buffer
-			for _, l := range lines {
-				q, isRequest := HTTP(l)
-				fmt.Fprintf(&b, "%s %s %s +%d (%d) %q", time.Unix(0, l.Time).UTC().Format(time.RFC3339Nano), l.Stream, l.Format, l.Cite.Offset, l.Cite.Length, short(l.Text))
-				if isRequest {
-					fmt.Fprintf(&b, " %+v", q)
-				}
-				b.WriteByte('\n')
-			}
-			golden(t, name+".golden", b.Bytes())
 		})
 	}
 }
 
 // TestCitations holds the cited bytes against the line.
 func TestCitations(t *testing.T) {
-	logs := map[string][]byte{}
 	for _, name := range fixtures {
-		logs[name] = testdata(t, name)
-	}
-	p := seal(t, logs)
-	lines, _ := read(t, p)
-	next := map[string]int64{}
-	for _, l := range lines {
-		e, ok := p.Artifact(l.Cite.Artifact)
-		if !ok || e.SHA256 != l.Cite.SHA256 || l.Cite.Offset+l.Cite.Length > e.Size {
-			t.Fatalf("citation %+v of an artifact %+v", l.Cite, e)
-		}
-		if l.Compressed {
-			if l.Cite.Offset != 0 || l.Cite.Length != e.Size {
-				t.Errorf("a compressed file is cited in part: %+v", l.Cite)
+		a := testdata(t, name)
+		if strings.HasSuffix(name, ".gz") {
+			z, err := gzip.NewReader(bytes.NewReader(a))
+			if err != nil {
+				t.Fatal(err)
 			}
-			continue
+			if a, err = io.ReadAll(z); err != nil {
+				t.Fatal(err)
+			}
 		}
-		a := logs[strings.TrimPrefix(l.Cite.Artifact, "logs/")]
-		cited := a[l.Cite.Offset : l.Cite.Offset+l.Cite.Length]
-		if want := l.Text[:min(len(l.Text), 20)]; l.Format != JSONFile && !bytes.Contains(cited, []byte(want)) {
-			t.Errorf("%q is not among the cited bytes %q", want, short(string(cited)))
+		next := int64(0)
+		all, _ := lines(t, a)
+		for _, l := range all {
+			cited := a[l.Offset : l.Offset+l.Length]
+			if want := l.Text[:min(len(l.Text), 20)]; l.Format != JSONFile && !bytes.Contains(cited, want) {
+				t.Errorf("%q is not among the cited bytes %.100q", want, cited)
+			}
+			if l.Offset != next && l.Offset != next+1 { // the line feed of what has lines
+				t.Errorf("%s: a line at %d, the one before ended at %d", name, l.Offset, next)
+			}
+			next = l.Offset + l.Length
 		}
-		if l.Cite.Offset != next[l.Cite.Artifact] {
-			t.Errorf("%s: a line at %d, the one before ended at %d", l.Cite.Artifact, l.Cite.Offset, next[l.Cite.Artifact])
+		if int64(len(a)) > next+1 {
+			t.Errorf("%s: lines end at %d of %d bytes", name, next, len(a))
 		}
-		next[l.Cite.Artifact] = l.Cite.Offset + l.Cite.Length
-	}
-	for name, end := range next {
-		if e, _ := p.Artifact(name); e.Size != end {
-			t.Errorf("%s: lines end at %d of %d bytes", name, end, e.Size)
-		}
-	}
-}
-
-func TestEvents(t *testing.T) {
-	logs := map[string][]byte{"kernel.txt": []byte("6,339,5140900,-;server[4711]: segfault at 0 ip 0\n SUBSYSTEM=pci\n"), "plain.log": []byte("2026-11-24T02:40:02.5Z GET /healthz 200\nno time\n")}
-	for _, name := range fixtures {
-		logs[name] = testdata(t, name)
-	}
-	p := seal(t, logs)
-	var b bytes.Buffer
-	seen := map[string]bool{}
-	err := Events(p, func(e event.Event) error {
-		if e.EvidenceID != p.ID() || e.Parser != parser {
-			t.Errorf("event %+v", e)
-		}
-		if id := e.ID(); seen[id] && !strings.HasSuffix(e.Artifact, ".gz") {
-			t.Errorf("two events with one identity: %+v", e)
-		} else {
-			seen[id] = true
-		}
-		e.Message = short(e.Message)
-		return json.NewEncoder(&b).Encode(e)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	golden(t, "events.golden", b.Bytes())
-}
-
-func TestEventsAreBounded(t *testing.T) {
-	p := seal(t, map[string][]byte{"a.log": []byte("one\ntwo\nthree\nfour\n")})
-	var got []string
-	err := artifactEvents(p, Artifacts(p)[0], 2, func(e event.Event) error { got = append(got, e.Message); return nil })
-	if want := []string{"one", "two", "2 further lines of this log are left out of the timeline"}; err != nil || !cmp.Equal(got, want) {
-		t.Errorf("%q, %v", got, err)
 	}
 }
 
@@ -220,28 +114,32 @@ func TestCRI(t *testing.T) {
 		"2026-11-24T01:00:00.000000005+01:00 stdout F \n" +
 		"2026-11-24T01:00:00.000000006Z stderr F\n" +
 		"2026-11-24T01:00:00.000000007Z stdout P cut off"
-	lines, problems := read(t, seal(t, map[string][]byte{"0.log": []byte(text)}))
+	all, skips := lines(t, []byte(text))
 	var got []string
-	for _, l := range lines {
-		got = append(got, fmt.Sprintf("%s %q +%d (%d)", l.Stream, l.Text, l.Cite.Offset, l.Cite.Length))
+	for _, l := range all {
+		got = append(got, fmt.Sprintf("%s %q +%d (%d)", l.Stream, l.Text, l.Offset, l.Length))
 	}
-	want := []string{`stderr "other" +45 (46)`, `stdout "one two three" +0 (196)`, `stdout "" +196 (46)`, `stderr "" +242 (40)`, `stdout "cut off" +282 (47)`}
+	want := []string{`stderr "other" +45 (45)`, `stdout "one two three" +0 (195)`, `stdout "" +196 (45)`, `stderr "" +242 (39)`, `stdout "cut off" +282 (47)`}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("lines (-want +got):\n%s", d)
 	}
-	if len(problems) != 1 || problems[0].Count != 2 || problems[0].Length != 10 || text[problems[0].Offset:problems[0].Offset+4] != "junk" {
-		t.Errorf("problems %+v", problems)
+	if len(skips) != 1 || skips[0].Count != 2 || skips[0].Bytes != 8 || text[skips[0].Offset:skips[0].Offset+4] != "junk" {
+		t.Errorf("skips %+v", skips)
 	}
-	if lines[1].Time != time.Date(2026, 11, 24, 1, 0, 0, 1, time.UTC).UnixNano() || lines[2].Time != time.Date(2026, 11, 24, 0, 0, 0, 5, time.UTC).UnixNano() {
-		t.Errorf("times %d, %d", lines[1].Time, lines[2].Time)
+	if all[1].Time != time.Date(2026, 11, 24, 1, 0, 0, 1, time.UTC).UnixNano() || all[2].Time != time.Date(2026, 11, 24, 0, 0, 0, 5, time.UTC).UnixNano() {
+		t.Errorf("times %d, %d", all[1].Time, all[2].Time)
 	}
 }
 
 func TestKernel(t *testing.T) {
 	text := "6,339,5140900,-;oom-kill:constraint=CONSTRAINT_MEMCG,task=app,pid=12\n KEY=v\n4,340,5140901,c;next\n"
-	lines, problems := read(t, seal(t, map[string][]byte{"kernel.txt": []byte(text)}))
-	if len(lines) != 2 || len(problems) != 0 || lines[0].Stream != "kernel" || lines[0].Time != 1_000_000_000+5140900_000 || lines[1].Text != "next" {
-		t.Errorf("%+v %v", lines, problems)
+	all, skips := lines(t, []byte(text))
+	if len(all) != 2 || len(skips) != 0 || all[0].Stream != "kernel" || all[0].Time != boot+5140900_000 || string(all[1].Text) != "next" {
+		t.Errorf("%+v %v", all, skips)
+	}
+	events, _ := parsetest.Events(t, Format, []byte(text))
+	if len(events) != 2 || events[0].Kind != event.KernelLine || events[0].Time != 0 {
+		t.Errorf("without the host's clock: %+v", events)
 	}
 }
 
@@ -270,22 +168,22 @@ func TestTruncated(t *testing.T) {
 	for name, compress := range compressions {
 		t.Run(name, func(t *testing.T) {
 			whole := compress(text.Bytes())
-			lines, problems := read(t, seal(t, map[string][]byte{"0.log.gz": whole}))
-			if len(lines) != 20000 || len(problems) != 0 {
-				t.Fatalf("whole: %d lines, %v", len(lines), problems)
+			all, skips := lines(t, whole)
+			if len(all) != 20000 || len(skips) != 0 {
+				t.Fatalf("whole: %d lines, %v", len(all), skips)
 			}
-			if last := lines[19999]; text.String()[last.Position:last.Position+4] != "2026" || !last.Compressed {
-				t.Errorf("position %d is not where the line begins", last.Position)
+			if last := all[19999]; text.String()[last.Offset:last.Offset+4] != "2026" {
+				t.Errorf("offset %d is not where the line begins", last.Offset)
 			}
-			lines, problems = read(t, seal(t, map[string][]byte{"0.log.gz": whole[:len(whole)/2]}))
-			if len(lines) < 5000 || len(lines) > 15000 || len(problems) == 0 {
-				t.Errorf("half: %d lines, %v", len(lines), problems)
+			all, skips = lines(t, whole[:len(whole)/2])
+			if len(all) < 5000 || len(all) > 15000 || len(skips) == 0 {
+				t.Errorf("half: %d lines, %v", len(all), skips)
 			}
-			if !strings.Contains(problems[len(problems)-1].Reason, "can't be read further") {
-				t.Errorf("problem %v", problems[len(problems)-1])
+			if !strings.Contains(skips[len(skips)-1].Reason, "can't be read further") {
+				t.Errorf("problem %v", skips[len(skips)-1])
 			}
-			_, problems = read(t, seal(t, map[string][]byte{"0.log.gz": whole[:5]}))
-			if len(problems) == 0 {
+			_, skips = lines(t, whole[:5])
+			if len(skips) == 0 {
 				t.Error("five bytes of a compressed file pass for a log")
 			}
 		})
@@ -295,19 +193,19 @@ func TestTruncated(t *testing.T) {
 // TestDockerLocalResync reads on after damage.
 func TestDockerLocalResync(t *testing.T) {
 	whole := testdata(t, "docker.local")
-	all, _ := read(t, seal(t, map[string][]byte{"c.log": whole}))
+	want, _ := lines(t, whole)
 	for name, b := range map[string][]byte{
 		"junk between": append(append(append([]byte(nil), whole...), "\x00\x00junk"...), whole...),
 		"cut off":      append(append([]byte(nil), whole...), whole[:100]...),
 		"huge length":  append(append(append([]byte(nil), whole...), 0x7f, 0xff, 0xff, 0xff, 0x0a, 0x06, 's', 't', 'd'), whole...),
 	} {
-		lines, problems := read(t, seal(t, map[string][]byte{"c.log": b}))
-		want := 2 * len(all)
+		all, skips := lines(t, b)
+		n := 2 * len(want)
 		if name == "cut off" {
-			want = len(all)
+			n = len(want)
 		}
-		if len(lines) != want || len(problems) != 1 {
-			t.Errorf("%s: %d lines for %d, problems %v", name, len(lines), want, problems)
+		if len(all) != n || len(skips) != 1 {
+			t.Errorf("%s: %d lines for %d, skips %v", name, len(all), n, skips)
 		}
 	}
 }
@@ -315,9 +213,9 @@ func TestDockerLocalResync(t *testing.T) {
 // TestZeros reads a json-file whose machine lost power.
 func TestZeros(t *testing.T) {
 	entry := `{"log":"hello\n","stream":"stdout","time":"2026-11-24T01:00:00Z"}` + "\n"
-	lines, problems := read(t, seal(t, map[string][]byte{"x-json.log": []byte(entry + strings.Repeat("\x00", 5000) + entry + "{\"log\":\"half")}))
-	if len(lines) != 2 || len(problems) != 2 || problems[0].Length != 5000 || problems[1].Length != 12 {
-		t.Errorf("%d lines, %v", len(lines), problems)
+	all, skips := lines(t, []byte(entry+strings.Repeat("\x00", 5000)+entry+"{\"log\":\"half"))
+	if len(all) != 2 || len(skips) != 2 || skips[0].Bytes != 5000 || skips[1].Bytes != 12 {
+		t.Errorf("%d lines, %v", len(all), skips)
 	}
 }
 
@@ -327,6 +225,12 @@ type endless struct{ head, tail string }
 func (e endless) reader(n int64) io.Reader {
 	return io.MultiReader(strings.NewReader(e.head), io.LimitReader(letters{}, n), strings.NewReader(e.tail))
 }
+
+// stream is content that is read once, from its beginning.
+type stream struct{ io.Reader }
+
+func (stream) ReadAt([]byte, int64) (int, error) { return 0, errors.New("not here") }
+func (stream) Size() int64                       { return 0 }
 
 type letters struct{}
 
@@ -345,33 +249,31 @@ func TestLongLine(t *testing.T) {
 	next := map[string]string{
 		CRI:      "2026-11-24T01:00:00Z stdout F next\n",
 		JSONFile: `{"log":"next\n","stream":"stdout","time":"2026-11-24T01:00:00Z"}` + "\n",
-		Plain:    "next\n",
 		Kmsg:     "6,339,5140900,-;next\n",
 	}
 	for format, e := range map[string]endless{
-		CRI: {"2026-11-24T01:00:00Z stdout F ", "\n"}, JSONFile: {`{"log":"`, `"}` + "\n"}, Plain: {"", "\n"}, Kmsg: {"6,1,2,-;", "\n"},
+		CRI: {"2026-11-24T01:00:00Z stdout F ", "\n"}, JSONFile: {`{"log":"`, `"}` + "\n"}, Kmsg: {"6,1,2,-;", "\n"},
 	} {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		var texts []string
-		problems := 0
-		r := newReader(evidence.Entry{Path: "logs/x"}, 0, func(l Line, err error) bool {
-			if err != nil {
-				problems++
-			} else {
-				texts = append(texts, l.Text)
-				if len(l.Text) > maxText {
-					t.Errorf("%s: a text of %d bytes", format, len(l.Text))
-				}
+		in, err := parse.NewInput(stream{io.MultiReader(e.reader(2<<30), strings.NewReader(next[format]))}, event.Event{Artifact: "log"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		read := func(l *applog.Line) error {
+			if len(l.Text) > maxText {
+				t.Errorf("%s: a text of %d bytes", format, len(l.Text))
 			}
-			return true
-		})
-		if err := r.run(io.MultiReader(e.reader(2<<30), strings.NewReader(next[format]))); err != nil {
+			texts = append(texts, string(l.Text))
+			return nil
+		}
+		if err := Each(context.Background(), in, read); err != nil {
 			t.Fatal(err)
 		}
 		runtime.ReadMemStats(&after)
-		if len(texts) == 0 || texts[len(texts)-1] != "next" || r.format != format {
-			t.Errorf("%s: read as %s, %d lines, %d problems", format, r.format, len(texts), problems)
+		if len(texts) == 0 || texts[len(texts)-1] != "next" {
+			t.Errorf("%s: %d lines, skips %v", format, len(texts), in.Skips())
 		}
 		if grown := after.TotalAlloc - before.TotalAlloc; grown > 64<<20 {
 			t.Errorf("%s: allocated %d bytes", format, grown)
@@ -381,18 +283,40 @@ func TestLongLine(t *testing.T) {
 
 // TestStops ends reading where the caller does.
 func TestStops(t *testing.T) {
-	p := seal(t, map[string][]byte{"a.log": []byte("one\ntwo\n"), "b.log": []byte("three\n"), "c.log": []byte("2026-11-24T01:00:00Z stdout F x\njunk\n")})
-	for limit := range 6 {
+	stop := errors.New("enough")
+	for limit := range 3 {
+		in, err := parse.NewInput(bytes.NewReader(testdata(t, "podman.k8s-file")), event.Event{})
+		if err != nil {
+			t.Fatal(err)
+		}
 		n := 0
-		for _, err := range Read(p) {
-			_ = err // lines and problems count alike here
+		err = Each(context.Background(), in, func(*applog.Line) error {
 			if n++; n > limit {
-				break
+				return stop
 			}
+			return nil
+		})
+		if !errors.Is(err, stop) || n != limit+1 {
+			t.Errorf("limit %d: %d lines, %v", limit, n, err)
 		}
-		if want := min(limit+1, 5); n != want {
-			t.Errorf("limit %d: %d", limit, n)
-		}
+	}
+}
+
+// TestJoins: a stack trace that a runtime kept line by line is one event, whatever the other stream says meanwhile.
+func TestJoins(t *testing.T) {
+	text := "2026-11-24T01:00:00.000000001Z stderr F Traceback (most recent call last):\n" +
+		"2026-11-24T01:00:00.000000002Z stdout F {\"level\":\"info\",\"msg\":\"still here\"}\n" +
+		"2026-11-24T01:00:00.000000003Z stderr F   File \"/app.py\", line 3, in f\n" +
+		"2026-11-24T01:00:00.000000004Z stderr F KeyError: 'x'\n" +
+		"2026-11-24T01:00:00.000000005Z stderr F next\n"
+	events, _ := parsetest.Events(t, Format, []byte(text))
+	var got []string
+	for _, e := range events {
+		got = append(got, fmt.Sprintf("%d %s %d+%d", e.Time%1000, e.Message, e.Offset, e.Length))
+	}
+	want := []string{"2 still here 75+75", `1 Traceback (most recent call last):\n  File "/app.py", line 3, in f\nKeyError: 'x' 0+275`, "5 next 276+44"}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("events (-want +got):\n%s", d)
 	}
 }
 
@@ -408,29 +332,16 @@ func FuzzRead(f *testing.F) {
 	for _, c := range compressions {
 		f.Add(c([]byte("2026-11-24T01:00:00Z stdout F x\n")))
 	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		size := int64(len(b))
-		r := newReader(evidence.Entry{Path: "logs/x", Size: size}, 1, func(l Line, err error) bool {
-			var pr *Problem
-			if err != nil {
-				if !errors.As(err, &pr) || pr.Count < 1 || pr.Offset < 0 || pr.Length < 0 {
-					t.Fatalf("problem %v", err)
-				}
-				return true
-			}
-			if c := l.Cite; c.Offset < 0 || c.Length < 0 || c.Offset+c.Length > size || len(l.Text) > maxText || l.Time < 0 {
-				t.Fatalf("line %+v of %d bytes", l, size)
-			}
-			if !l.Compressed && l.Position != l.Cite.Offset {
-				t.Fatalf("position %d, citation %+v", l.Position, l.Cite)
-			}
-			if _, err := lineEvent("", l); err != nil {
-				t.Fatal(err)
-			}
-			return true
-		})
-		if err := r.run(bytes.NewReader(b)); err != nil {
-			t.Fatal(err)
-		}
-	})
+	parsetest.Fuzz(f, Format)
+}
+
+func BenchmarkRead(b *testing.B) {
+	var cri, docker bytes.Buffer
+	for i := range 10_000 {
+		line := fmt.Sprintf(`{"level":"info","ts":%d.5,"logger":"shop","msg":"request done","method":"GET","path":"/cart/%d","status":200,"remote":"10.0.0.9:%d","took":"%dms"}`, 1795489331+i, i, i, i)
+		fmt.Fprintf(&cri, "2026-11-24T01:00:00.%09dZ stdout F %s\n", i, line)
+		fmt.Fprintf(&docker, "{\"log\":\"%s\\n\",\"stream\":\"stdout\",\"time\":\"2026-11-24T01:00:00.%09dZ\"}\n", strings.ReplaceAll(line, `"`, `\"`), i)
+	}
+	b.Run("cri", func(b *testing.B) { parsetest.Bench(b, Format, cri.Bytes()) })
+	b.Run("docker", func(b *testing.B) { parsetest.Bench(b, Format, docker.Bytes()) })
 }

@@ -2,13 +2,16 @@ package containerlog
 
 import (
 	"bytes"
-	"encoding/json"
 	"strconv"
 	"strings"
-	"time"
+
+	"github.com/sherd-forensics/sherd/internal/timestamp"
+	"github.com/sherd-forensics/sherd/parse"
+	"github.com/sherd-forensics/sherd/parse/applog"
+	"github.com/sherd-forensics/sherd/parse/internal/jsonrecords"
 )
 
-// sniff recognises a format by the first lines, among which there may be junk.
+// sniff recognises a format by the first lines, among which there may be junk; it is empty when there is none.
 func sniff(b []byte) string {
 	if isLocal(b) {
 		return Local
@@ -24,109 +27,109 @@ func sniff(b []byte) string {
 		case isKmsg(line):
 			return Kmsg
 		case !more:
-			return Plain
+			return ""
 		}
 		b = rest
 	}
-	return Plain
+	return ""
 }
 
 // lines reads a file of lines.
-func (r *reader) lines(src *source) error {
-	for {
-		line, offset, length, err := src.next()
-		if length == 0 || err != nil {
+func (r *reader) lines() error {
+	var doc jsonrecords.Tree
+	for l, err := range r.in.Lines() {
+		if err != nil {
 			return err
 		}
-		if err := r.line(line, offset, length); err != nil {
+		b, offset, end := l.Data, l.Offset, l.Offset+l.Length
+		if n := int64(len(b) - len(bytes.TrimLeft(b, "\x00"))); n > 0 {
+			// A file system that lost power leaves zeros where data was to be written.
+			r.in.Skip(offset, n, "zero bytes")
+			b, offset = b[n:], offset+n
+		}
+		if len(b) == 0 {
+			continue
+		}
+		r.line = applog.Line{Offset: offset, Cut: l.Cut}
+		switch r.format {
+		case JSONFile:
+			err = r.jsonFile(&doc, b, end)
+		case CRI:
+			err = r.cri(b, end)
+		default:
+			err = r.kmsg(b, end)
+		}
+		if err != nil {
 			return err
 		}
 	}
-}
-
-// line takes one line of the file, of whose length bytes b are the first.
-func (r *reader) line(b []byte, offset, length int64) error {
-	end := offset + length
-	cut := length > int64(len(b))
-	if n := int64(len(b) - len(bytes.TrimLeft(b, "\x00"))); n > 0 && r.format != Plain {
-		// A file system that lost power leaves zeros where data was to be written.
-		if err := r.skip(offset, n, "zero bytes"); err != nil {
-			return err
-		}
-		b, offset = b[n:], offset+n
-	}
-	if !cut {
-		b = bytes.TrimSuffix(b, []byte("\n"))
-	}
-	l := Line{Position: offset}
-	switch {
-	case r.format == Plain:
-		b = bytes.TrimSuffix(b, []byte("\r"))
-		l.Time = ownTime(string(b[:min(len(b), 256)]))
-		setText(&l, b, cut)
-		return r.emit(l, end)
-	case len(b) == 0:
-		return nil
-	case r.format == JSONFile:
-		return r.jsonFile(l, b, end, cut)
-	case r.format == CRI:
-		return r.cri(l, b, end, cut)
-	}
-	return r.kmsg(l, b, end, cut)
-}
-
-func setText(l *Line, b []byte, cut bool) {
-	l.Cut = cut || len(b) > maxText
-	l.Text = string(b[:min(len(b), maxText)])
+	return nil
 }
 
 // dockerPiece is how many bytes of a line Docker writes into one entry.
 const dockerPiece = 16 << 10
 
-func (r *reader) jsonFile(l Line, b []byte, end int64, cut bool) error {
-	if cut {
-		return r.skip(l.Position, end-l.Position, "an entry over the limit")
+// jsonFile reads an entry: {"log":"text\n","stream":"stdout","time":"…"}, with "attrs" before the time when it was asked for.
+func (r *reader) jsonFile(doc *jsonrecords.Tree, b []byte, end int64) error {
+	l := &r.line
+	if l.Cut {
+		r.in.Skip(l.Offset, end-l.Offset, "an entry over the limit")
+		return nil
 	}
-	var e struct {
-		Log    *string `json:"log"`
-		Stream string  `json:"stream"`
-		Time   string  `json:"time"`
+	root, ok := doc.Parse(b)
+	log := root.Get("log")
+	if !ok || log.Type() != jsonrecords.String {
+		r.in.Skip(l.Offset, end-l.Offset, "not an entry of Docker's json-file")
+		return nil
 	}
-	if err := json.Unmarshal(b, &e); err != nil || e.Log == nil {
-		return r.skip(l.Position, end-l.Position, "not an entry of Docker's json-file")
-	}
-	if t, err := time.Parse(time.RFC3339Nano, e.Time); err == nil {
-		l.Time = nanos(t)
-	}
-	l.Stream = e.Stream
-	text, ended := strings.CutSuffix(*e.Log, "\n")
-	setText(&l, []byte(text), false)
+	l.Time, _ = timestamp.RFC3339(root.Get("time").Text())
+	l.Stream = streamName(root.Get("stream"))
+	r.text = log.AppendText(r.text[:0])
+	text, ended := bytes.CutSuffix(r.text, []byte{'\n'})
+	l.Text, l.Size = trimLine(text), int64(len(text))
 	// A short entry without a line feed is the last thing that a process wrote before it ended.
-	return r.piece(l, end, !ended && len(*e.Log) >= dockerPiece)
+	return r.piece(l, "", end, !ended && len(r.text) >= dockerPiece)
 }
 
-// nanos is UnixNano for the years that it can express, else 0.
-func nanos(t time.Time) int64 {
-	if y := t.Year(); y < 1970 || y > 2261 {
-		return 0
+// streamName avoids making the same two strings again and again.
+func streamName(v jsonrecords.Node) string {
+	switch {
+	case v.Is("stdout"):
+		return "stdout"
+	case v.Is("stderr"):
+		return "stderr"
 	}
-	return t.UnixNano()
+	s := v.Text()
+	return s[:min(len(s), 32)]
 }
 
 // criHead splits "TIME STREAM TAG TEXT".
-func criHead(b []byte) (stamp, stream, tag string, text []byte, ok bool) {
-	s, rest, ok1 := bytes.Cut(b[:min(len(b), 128)], []byte(" "))
-	st, rest, ok2 := bytes.Cut(rest, []byte(" "))
-	tg, _, _ := bytes.Cut(rest, []byte(" "))
-	if !ok1 || !ok2 || len(s) < 20 || s[4] != '-' || s[10] != 'T' || string(st) != "stdout" && string(st) != "stderr" {
-		return "", "", "", nil, false
+func criHead(b []byte) (stamp, stream []byte, more bool, text []byte, ok bool) {
+	sp := bytes.IndexByte(b[:min(len(b), 64)], ' ')
+	if sp < 20 || b[4] != '-' || b[10] != 'T' {
+		return nil, nil, false, nil, false
 	}
-	first, _, _ := bytes.Cut(bytes.TrimSuffix(tg, []byte("\n")), []byte(":")) // further tags follow after a colon
-	if string(first) != "P" && string(first) != "F" {
-		return "", "", "", nil, false
+	rest := b[sp+1:]
+	if len(rest) < 8 || rest[6] != ' ' || string(rest[:6]) != "stdout" && string(rest[:6]) != "stderr" {
+		return nil, nil, false, nil, false
 	}
-	at := min(len(s)+1+len(st)+1+len(tg)+1, len(b))
-	return string(s), string(st), string(first), b[at:], true
+	tag := rest[7:]
+	if tag[0] != 'P' && tag[0] != 'F' {
+		return nil, nil, false, nil, false
+	}
+	switch { // further tags follow after a colon
+	case len(tag) == 1:
+	case tag[1] == ' ':
+		text = tag[2:]
+	case tag[1] == ':':
+		i := bytes.IndexByte(tag[:min(len(tag), 128)], ' ')
+		if i > 0 {
+			text = tag[i+1:]
+		}
+	default:
+		return nil, nil, false, nil, false
+	}
+	return b[:sp], rest[:6], tag[0] == 'P', text, true
 }
 
 func isCRI(b []byte) bool {
@@ -134,22 +137,25 @@ func isCRI(b []byte) bool {
 	return ok
 }
 
-func (r *reader) cri(l Line, b []byte, end int64, cut bool) error {
-	stamp, stream, tag, text, ok := criHead(b)
+func (r *reader) cri(b []byte, end int64) error {
+	l := &r.line
+	stamp, stream, more, text, ok := criHead(b)
 	if !ok {
-		return r.skip(l.Position, end-l.Position, "not a CRI log line")
+		r.in.Skip(l.Offset, end-l.Offset, "not a CRI log line")
+		return nil
 	}
-	if t, err := time.Parse(time.RFC3339Nano, stamp); err == nil {
-		l.Time = nanos(t)
+	l.Time, _ = timestamp.RFC3339(string(stamp))
+	l.Stream = "stdout"
+	if stream[3] == 'e' {
+		l.Stream = "stderr"
 	}
-	l.Stream = stream
-	setText(&l, text, cut)
-	return r.piece(l, end, tag == "P")
+	l.Text, l.Size = text, int64(len(text))
+	return r.piece(l, "", end, more)
 }
 
 // kmsgHead splits "6,339,5140900,-;text".
 func kmsgHead(b []byte) (micros int64, text []byte, ok bool) {
-	head, text, ok := bytes.Cut(b, []byte(";"))
+	head, text, ok := bytes.Cut(b[:min(len(b), 16<<10)], []byte(";"))
 	f := strings.Split(string(head[:min(len(head), 256)]), ",")
 	if !ok || len(f) < 4 {
 		return 0, nil, false
@@ -168,33 +174,22 @@ func isKmsg(b []byte) bool {
 	return ok
 }
 
-func (r *reader) kmsg(l Line, b []byte, end int64, cut bool) error {
+func (r *reader) kmsg(b []byte, end int64) error {
+	l := &r.line
 	if b[0] == ' ' {
 		return nil // a key and value of the record before
 	}
 	micros, text, ok := kmsgHead(b)
 	if !ok {
-		return r.skip(l.Position, end-l.Position, "not a kernel record")
+		r.in.Skip(l.Offset, end-l.Offset, "not a kernel record")
+		return nil
 	}
-	if r.boot != 0 && micros < 1<<52 {
-		l.Time = r.boot + micros*1000
+	if r.in.Boot != 0 && micros < 1<<52 {
+		l.Time = r.in.Boot + micros*1000
 	}
-	l.Stream = "kernel"
-	setText(&l, text, cut)
+	l.Stream, l.Text, l.Size = kernel, text, int64(len(text))
 	return r.emit(l, end)
 }
 
-// ownTime is the time that a line of text begins with, or names as time="…", if it says its zone.
-func ownTime(s string) int64 {
-	if _, after, ok := strings.Cut(s, `time="`); ok {
-		s = after
-	}
-	s = strings.TrimLeft(s, "[\"")
-	if end := strings.IndexAny(s, " \"]\t,"); end >= 0 {
-		s = s[:end]
-	}
-	if t, err := time.Parse(time.RFC3339Nano, s); err == nil {
-		return nanos(t)
-	}
-	return 0
-}
+// Recognises reports whether in is a log of a runtime.
+func Recognises(in *parse.Input) bool { return sniff(in.Head()) != "" }

@@ -101,7 +101,7 @@ func (m *message) parse(b []byte, clock *timestamp.Resolver) bool {
 		return m.rfc5424(s[2:], clock)
 	}
 	at, assumed, n, ok := clock.Prefix(s)
-	if !ok || n >= len(s) || s[n] != ' ' || s[0] == '[' {
+	if !ok || n >= len(s) || s[n] != ' ' || s[0] == '[' || len(s) > 4 && s[4] == '/' { // with slashes Go and nginx write dates
 		return false
 	}
 	m.at, m.assumed = at, assumed

@@ -334,6 +334,24 @@ func (n Node) Each(yield func(name string, v Node) bool) {
 	}
 }
 
+// Members is Each without making a string of each name: a name is valid within the call alone.
+func (n Node) Members(yield func(name []byte, v Node) bool) {
+	if n.Type() != Object {
+		return
+	}
+	o := &n.t.nodes[n.i]
+	for i := n.i + 1; i < o.next; i = n.t.nodes[i].next {
+		c := &n.t.nodes[i]
+		name := n.t.b[c.key:c.keyTo]
+		if c.keyEscaped {
+			name = []byte(unescape(name))
+		}
+		if !yield(name, Node{n.t, i}) {
+			return
+		}
+	}
+}
+
 // Len is how many members or elements the value has.
 func (n Node) Len() int {
 	l := 0
@@ -367,6 +385,18 @@ func (n Node) Text() string {
 		return string(n.Raw())
 	}
 	return ""
+}
+
+// AppendText appends what Text gives to b.
+func (n Node) AppendText(b []byte) []byte {
+	if n.Type() != String {
+		return append(b, n.Text()...)
+	}
+	c := &n.t.nodes[n.i]
+	if c.escaped {
+		return appendUnescaped(b, n.t.b[c.at:c.to])
+	}
+	return append(b, n.t.b[c.at:c.to]...)
 }
 
 // Is reports whether the value is the string s.
@@ -484,8 +514,9 @@ func Quote(b []byte, s string) []byte {
 }
 
 // unescape gives the text of a string with escapes. An escape that is none stays as it is.
-func unescape(b []byte) string {
-	out := make([]byte, 0, len(b))
+func unescape(b []byte) string { return string(appendUnescaped(make([]byte, 0, len(b)), b)) }
+
+func appendUnescaped(out, b []byte) []byte {
 	for len(b) > 0 {
 		i := bytes.IndexByte(b, '\\')
 		if i < 0 || i+1 >= len(b) {
@@ -520,7 +551,7 @@ func unescape(b []byte) string {
 			out = append(out, '\\', c)
 		}
 	}
-	return string(out)
+	return out
 }
 
 // rune16 reads the digits after \u, and those of the second half of a surrogate pair.
