@@ -74,10 +74,8 @@ func (w *work) coverageGaps() {
 	if w.logs.broken > 0 {
 		w.gap(itoa(w.logs.broken)+" log lines", "they could not be read", consequences["logs"])
 	}
-	for _, e := range w.p.Artifacts("logs/") {
-		if compressed(e.Path) {
-			w.gap("lines of "+clip(e.Path, 160), "it is compressed, and was not read", consequences["logs"])
-		}
+	for _, s := range w.logs.skips {
+		w.gap(fmt.Sprintf("%d places in %s, the first at byte %d", s.Count, clip(s.Artifact, 160), s.Offset), s.Reason, consequences["logs"])
 	}
 	if len(w.gaps) > maxGaps {
 		rest := len(w.gaps) - maxGaps

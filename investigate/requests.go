@@ -2,18 +2,18 @@ package investigate
 
 import (
 	"context"
-	"encoding/json"
-	"net/netip"
 	"net/url"
 	"path"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/sherd-forensics/sherd/detect"
 	"github.com/sherd-forensics/sherd/evidence/record"
+	"github.com/sherd-forensics/sherd/internal/timestamp"
+	"github.com/sherd-forensics/sherd/parse"
+	"github.com/sherd-forensics/sherd/parse/applog"
 	"github.com/sherd-forensics/sherd/verdict"
 )
 
@@ -54,6 +54,7 @@ type logSummary struct {
 	lines  int
 	any    bool // there are logs at all
 	broken int
+	skips  []parse.Skip // what could not be read as lines
 	// routes counts the requests of the whole log by method and path, without the query.
 	routes map[string]int
 	// firsts are the first requests of the first routes.
@@ -115,7 +116,8 @@ func (w *work) readLogs(ctx context.Context) error {
 	anchors := w.anchors()
 	w.logs.routes = map[string]int{}
 	kept := make([]int, len(anchors))
-	for l, err := range logLines(w.p) {
+	lines := newRequestReader(w.p.Manifest().Sealed)
+	for l, err := range logLines(ctx, w.p, func(s parse.Skip) { w.logs.skips = append(w.logs.skips, s) }) {
 		if w.logs.lines&0xfff == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -128,13 +130,13 @@ func (w *work) readLogs(ctx context.Context) error {
 		if !slices.ContainsFunc(w.findings, func(f detect.Finding) bool { return weighs(&f) }) {
 			continue
 		}
-		r, ok := parseRequest(l.Text)
+		r, claimed, ok := lines.read(l.Text)
 		if !ok {
 			continue
 		}
 		r.Time, r.Cite = l.Time, l.Cite
 		if r.Time == 0 {
-			if r.Time, r.Claimed = claimedTime(l.Text), true; r.Time == 0 {
+			if r.Time, r.Claimed = claimed, true; r.Time == 0 {
 				continue
 			}
 		}
@@ -166,102 +168,26 @@ func (w *work) readLogs(ctx context.Context) error {
 	return nil
 }
 
-var requestLine = regexp.MustCompile(`\b(GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS)\s+(/[^\s"]*|https?://[^\s"]+)`)
-var statusCode = regexp.MustCompile(`"\s+([1-5][0-9]{2})\b`)
-var methods = []string{"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"}
-
-// parseRequest reads a line as access logs are commonly written: JSON with a method and a path, the common log format, and
-// whatever else has METHOD /path in it.
-func parseRequest(text string) (request, bool) {
-	const limit = 64 << 10
-	text = strings.TrimSpace(text[:min(len(text), limit)])
-	if strings.HasPrefix(text, "{") {
-		if r, ok := jsonRequest(text); ok {
-			return r, true
-		}
-	}
-	m := requestLine.FindStringSubmatchIndex(text)
-	if m == nil {
-		return request{}, false
-	}
-	r := request{Method: text[m[2]:m[3]], Path: text[m[4]:m[5]], Client: address(text)}
-	if s := statusCode.FindStringSubmatch(text[m[5]:]); s != nil {
-		r.Status, _ = strconv.Atoi(s[1]) // three digits
-	}
-	return r, true
+// requestReader finds requests in lines, in whichever form the application logs them.
+type requestReader struct {
+	reader *applog.Reader
+	rec    applog.Record
 }
 
-func jsonRequest(text string) (request, bool) {
-	var m map[string]any
-	if json.Unmarshal([]byte(text), &m) != nil {
-		return request{}, false
-	}
-	// Some loggers put the request into an object of its own.
-	for _, k := range []string{"req", "request", "http", "httpRequest", "http_request"} {
-		if in, ok := m[k].(map[string]any); ok {
-			for ik, v := range in {
-				if _, taken := m[ik]; !taken {
-					m[ik] = v
-				}
-			}
-		}
-	}
-	str := func(keys ...string) string {
-		for _, k := range keys {
-			if s, ok := m[k].(string); ok && s != "" {
-				return s
-			}
-		}
-		return ""
-	}
-	r := request{
-		Method: strings.ToUpper(str("method", "request_method", "http_method", "requestMethod", "verb")),
-		Path:   str("path", "uri", "url", "request_uri", "requestUrl", "target", "originalUrl"),
-	}
-	if !slices.Contains(methods, r.Method) || r.Path == "" {
-		return request{}, false
-	}
-	r.Client = address(str("remote", "remote_addr", "remoteAddr", "remote_ip", "remoteIp", "client", "client_ip", "clientIp", "ip", "peer", "remoteAddress", "x_forwarded_for"))
-	for _, k := range []string{"status", "status_code", "statusCode", "code"} {
-		if n, ok := m[k].(float64); ok && n >= 100 && n < 600 {
-			r.Status = int(n)
-			break
-		}
-	}
-	return r, true
+// newRequestReader takes times without a zone as UTC, which containers keep.
+func newRequestReader(sealed int64) *requestReader {
+	return &requestReader{reader: applog.NewReader(&timestamp.Resolver{Latest: time.Unix(0, sealed)})}
 }
 
-// layouts are the ways in which applications write times: RFC 3339, the common log format, and their usual variants. One
-// without a zone is taken as UTC, which containers keep.
-var layouts = []string{time.RFC3339Nano, "02/Jan/2006:15:04:05 -0700", "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999Z07:00", "2006-01-02 15:04:05.999999999", "2006-01-02 15:04:05,999", "2006/01/02 15:04:05.999999999", "02/Jan/2006 15:04:05"}
-
-var timeText = regexp.MustCompile(`[0-9]{4}[-/][0-9]{2}[-/][0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}([.,][0-9]{1,9})?(Z|[+-][0-9]{2}:?[0-9]{2})?|[0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}[: ][0-9]{2}:[0-9]{2}:[0-9]{2}( [+-][0-9]{4})?`)
-
-// claimedTime is the first time that a line writes, in nanoseconds UTC, 0 if there is none.
-func claimedTime(text string) int64 {
-	m := timeText.FindString(text[:min(len(text), 4096)])
-	if m == "" {
-		return 0
+// read gives the request that a line logs, and the time that the line itself says, in nanoseconds UTC; 0 if it says none.
+func (q *requestReader) read(line []byte) (r request, claimed int64, ok bool) {
+	q.reader.Read(line, &q.rec, nil)
+	claimed = q.rec.Time
+	if !q.rec.IsRequest {
+		return request{}, claimed, false
 	}
-	for _, l := range layouts {
-		if t, err := time.Parse(l, m); err == nil && t.Year() > 1971 && t.Year() < 2262 {
-			return t.UnixNano()
-		}
-	}
-	return 0
-}
-
-// address is the first IP address among the words of s, without its port.
-func address(s string) string {
-	for _, word := range strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(" \t\",;=()<>", r) }) {
-		if a, err := netip.ParseAddr(strings.Trim(word, "[]")); err == nil {
-			return a.Unmap().WithZone("").String()
-		}
-		if a, err := netip.ParseAddrPort(word); err == nil {
-			return a.Addr().Unmap().WithZone("").String()
-		}
-	}
-	return ""
+	l := &q.rec.Request
+	return request{Method: l.Method, Path: l.Path, Client: l.RemoteIP, Status: l.Status}, claimed, true
 }
 
 var probe = regexp.MustCompile(`(?i)^/+(-/)?(health|healthz|healthcheck|livez?|liveness|readyz?|readiness|metrics|ping|status|favicon[.]ico|startupz?)(/|[?]|$)`)

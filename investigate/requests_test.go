@@ -17,13 +17,13 @@ func TestParseRequest(t *testing.T) {
 		{`INFO:     10.0.0.1:5432 - "POST /session HTTP/1.1" 200 OK`, request{Method: "POST", Path: "/session", Client: "10.0.0.1", Status: 200}},
 		{`[fd00::7]:80 "PUT /f HTTP/2" 204`, request{Method: "PUT", Path: "/f", Client: "fd00::7", Status: 204}},
 	} {
-		got, ok := parseRequest(c.line)
+		got, _, ok := newRequestReader(0).read([]byte(c.line))
 		if !ok || got != c.want {
 			t.Errorf("%s\n gave %+v, want %+v", c.line, got, c.want)
 		}
 	}
 	for _, line := range []string{"", "listening on :8080", `{"method":"x","path":"/"}`, "{", "GET", "TARGET /x"} {
-		if got, ok := parseRequest(line); ok {
+		if got, _, ok := newRequestReader(0).read([]byte(line)); ok {
 			t.Errorf("%q is taken for a request: %+v", line, got)
 		}
 	}
@@ -54,12 +54,14 @@ func TestClaimedTime(t *testing.T) {
 		`{"time":"2026-11-23T03:02:11Z"}`, `10.1.2.3 - - [23/Nov/2026:03:02:11 +0000] "GET / HTTP/1.1" 200`, `2026/11/23 03:02:11 listening`,
 		`2026-11-23 03:02:11,000 INFO`, `10.1.1.1 - - [23/Nov/2026 03:02:11] "GET / HTTP/1.1" 200 -`, `2026-11-23T05:02:11+02:00 x`,
 	} {
-		if got := claimedTime(line); got != want {
+		if _, got, _ := newRequestReader(0).read([]byte(line)); got != want {
 			t.Errorf("%s gave %v", line, time.Unix(0, got).UTC())
 		}
 	}
-	if claimedTime("no time 12:00") != 0 || claimedTime("2026-99-99T99:99:99Z") != 0 {
-		t.Error("a time where there is none")
+	for _, line := range []string{"no time 12:00", "2026-99-99T99:99:99Z"} {
+		if _, got, _ := newRequestReader(0).read([]byte(line)); got != 0 {
+			t.Errorf("a time where there is none: %s", line)
+		}
 	}
 }
 
@@ -68,8 +70,7 @@ func FuzzParseRequest(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		claimedTime(s)
-		r, ok := parseRequest(s)
+		r, _, ok := newRequestReader(0).read([]byte(s))
 		if ok && (r.Method == "" || r.Path == "") {
 			t.Fatalf("%q gave %+v", s, r)
 		}

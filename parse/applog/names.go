@@ -171,7 +171,7 @@ func ofRequest(key []byte) (slot, uint8) {
 		return slotMethod, 2
 	case "path", "uri", "requesturi", "requestpath", "xenvoyoriginalpath":
 		return slotPath, 2
-	case "url", "requesturl", "target":
+	case "url", "requesturl", "target", "originalurl":
 		return slotPath, 3
 	case "status", "statuscode", "responsecode", "downstreamstatus":
 		return slotStatus, 2

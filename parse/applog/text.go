@@ -115,13 +115,17 @@ func (r *Reader) header(s string, rec *Record) string {
 				return strings.TrimLeft(s[end+1:], " ")
 			}
 			ok = false
+		} else if end := strings.Index(s[:min(len(s), 40)], "] "); end > 1 { // [GIN] 2026/11/24 - 03:02:11 | …
+			if t, assumed, n, ok = r.clock.Prefix(s[end+2:]); ok && assumed&timestamp.Date == 0 {
+				rec.Logger, at = s[1:end], end+2
+			}
 		}
 	}
 	if !ok || assumed&timestamp.Date != 0 && n < 8 {
 		return s
 	}
 	rec.Time, rec.Assumed, rec.Form = t, assumed, Text
-	if at > 0 {
+	if at > 0 && rec.Logger == "" {
 		rec.PID, _ = strconv.Atoi(s[:at-3])
 	}
 	body := s[at+n:]
