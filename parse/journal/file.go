@@ -193,7 +193,7 @@ func (f *file) walk(ctx context.Context, w *writer) error {
 			return err
 		}
 		if o.kind == typeEntry {
-			if err := f.entry(w, o, f.listed.take(at)); err != nil {
+			if err := f.entry(w, entry{unlisted: !f.listed.take(at)}, o); err != nil {
 				return err
 			}
 		}
@@ -226,7 +226,7 @@ func (f *file) hidden(w *writer, before int64) error {
 			continue
 		}
 		f.covered = at + o.size // entries don't overlap: one would be read over and over
-		if err := f.entry(w, o, true); err != nil {
+		if err := f.entry(w, entry{covered: true}, o); err != nil {
 			return err
 		}
 	}
@@ -269,9 +269,9 @@ func (f *file) resume(ctx context.Context, from int64) int64 {
 }
 
 // entry reads an entry and its fields.
-func (f *file) entry(w *writer, o object, listed bool) error {
+func (f *file) entry(w *writer, e entry, o object) error {
 	items := (o.size - entryHeader) / f.item
-	e := entry{offset: o.at, length: o.size, unlisted: !listed, fields: f.fields[:0]}
+	e.offset, e.length, e.fields = o.at, o.size, f.fields[:0]
 	if items > maxFields {
 		e.left = int(min(items-maxFields, 1<<31))
 		items = maxFields

@@ -10,7 +10,8 @@
 //
 // The binary reader is the project's own: it must bound what hostile files make it read and keep, cite the bytes of each entry, and go on after damage, which readers made for
 // trusted files do not promise. It walks the objects from the first to the last and compares with the file's own index, so that an entry that was taken out of the index, or that
-// an object with a wrong length covers, is found; the attribute not_in_index marks what journalctl would not show. Files that were not closed (state ONLINE) and copies that are
+// an object with a wrong length covers, is found; the attribute not_in_index marks what journalctl would not show,
+// covered what only the index has. Files that were not closed (state ONLINE) and copies that are
 // cut are read as far as they go. Fields are expanded from zstd and LZ4; there is no reader of xz here, and a field compressed with it is told as not read.
 package journal
 
@@ -85,6 +86,7 @@ type entry struct {
 	left           int  // fields that were left out
 	unread         int  // fields that could not be read
 	unlisted       bool // the file's index does not have it
+	covered        bool // only the index has it: another object says that these bytes are its own
 	cut            bool // it breaks off
 }
 

@@ -86,6 +86,10 @@ func attributes(t testing.TB, e *event.Event) map[string]any {
 }
 
 func FuzzRead(f *testing.F) {
+	for _, compact := range []bool{false, true} {
+		f.Add(small(compact).b)
+		f.Add(compressed(f, compact).b)
+	}
 	parsetest.Fuzz(f, Binary, "testdata/plain.journal.gz")
 }
 
