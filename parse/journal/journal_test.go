@@ -47,7 +47,7 @@ func TestSame(t *testing.T) {
 	if len(want) != 15 || len(skips) != 0 {
 		t.Fatalf("%d events, %v", len(want), skips)
 	}
-	for f, format := range map[string]parse.Format{"compact.journal.gz": Binary, "plain.journal.gz": Binary, "journal.export": Export, "journal.json": JSON} {
+	for f, format := range map[string]parse.Format{"compact.journal.gz": Binary, "plain.journal.gz": Binary, "online.journal.gz": Binary, "journal.export": Export, "journal.json": JSON} {
 		got, skips := parsetest.Events(t, format, load(t, f))
 		if len(got) != len(want) || len(skips) != 0 {
 			t.Errorf("%s: %d events, %v", f, len(got), skips)

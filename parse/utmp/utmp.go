@@ -60,7 +60,6 @@ const (
 
 const (
 	unusedLength = 20
-	sniffed      = 16 // records
 	// What a record's time may be for its bytes to be taken as one: 1990 to 2100.
 	earliest, latest = 631152000, 4102444800
 )
@@ -157,9 +156,9 @@ func (l layout) surely(b []byte) bool {
 	return r.seconds >= earliest && r.seconds < latest && r.pid >= 0
 }
 
-// judge counts among the first records of head those that surely are ones, and those of zeros.
+// judge counts the records in head, those of them that surely are ones, and those of zeros: however many of the first were wiped, the others tell.
 func (l layout) judge(head []byte) (all, sure, empty int) {
-	for all < sniffed && len(head) >= l.size {
+	for len(head) >= l.size {
 		b := head[:l.size]
 		head = head[l.size:]
 		all++

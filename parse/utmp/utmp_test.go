@@ -107,6 +107,9 @@ func TestDamage(t *testing.T) {
 	if c := Format.Sniff(wiped); c != parse.Certain {
 		t.Errorf("only %d sure of a wiped file", c)
 	}
+	if c := Format.Sniff(append(make([]byte, 100*384), b...)); c != parse.Certain {
+		t.Errorf("only %d sure of a file whose beginning was wiped", c)
+	}
 	half := bytes.Clone(b)
 	copy(half[4*384+44:], "x\x00")
 	if got, _ := parsetest.Events(t, Format, half); !bytes.Contains(got[4].Attributes, []byte("bytes_after_text")) || got[4].User != "x" {
