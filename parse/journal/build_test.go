@@ -3,6 +3,7 @@ package journal
 import (
 	"bytes"
 	"encoding/hex"
+	"strings"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
@@ -14,6 +15,7 @@ type built struct {
 	compact bool
 	entries []int
 	data    map[string]int
+	sums    map[int]uint64 // of fields, by offset
 	array   int
 }
 
@@ -46,6 +48,8 @@ func (f *built) field(text string, flags byte) int {
 	}
 	at := f.put(typeData, flags, append(make([]byte, n), payload...))
 	f.data[text] = at
+	le.PutUint64(f.b[at+16:], jenkins([]byte(text)))
+	f.sums[at] = jenkins([]byte(text))
 	return at
 }
 
@@ -68,12 +72,15 @@ func (f *built) entry(at ...int) int {
 	body := make([]byte, entryHeader-objectHeader)
 	le.PutUint64(body, uint64(len(f.entries)+1))
 	le.PutUint64(body[8:], 1795478400000000+uint64(len(f.entries))*1e6)
+	sum := uint64(0)
 	for _, a := range at {
+		sum ^= f.sums[a]
 		body = f.offset(body, a)
 		if !f.compact {
 			body = append(body, make([]byte, 8)...)
 		}
 	}
+	le.PutUint64(body[40:], sum)
 	o := f.put(typeEntry, 0, body)
 	f.list(len(f.entries), o)
 	f.entries = append(f.entries, o)
@@ -84,7 +91,7 @@ func (f *built) list(i, at int) { copy(f.b[f.array+arrayHeader+i*f.width():], f.
 
 // create begins a file whose index has room for n entries.
 func create(compact bool, n int) *built {
-	f := &built{b: make([]byte, 272), compact: compact, data: map[string]int{}}
+	f := &built{b: make([]byte, 272), compact: compact, data: map[string]int{}, sums: map[int]uint64{}}
 	copy(f.b, signature)
 	if compact {
 		le.PutUint32(f.b[12:], flagCompact)
@@ -107,6 +114,8 @@ func small(compact bool) *built {
 	return f
 }
 
+var lz4Text = "MESSAGE=expanded from LZ4: " + strings.Repeat("abcdefghij", 60) + " the end"
+
 // lz4Hex is a message of 635 bytes as python-lz4 4.4.5 packs it, with no size before it.
 const lz4Hex = "ff164d4553534147453d657870616e6465642066726f6d204c5a343a206162636465666768696a0a00ffff3d802074686520656e64"
 
@@ -124,8 +133,10 @@ func compressed(t testing.TB, compact bool) *built {
 	t.Helper()
 	f := create(compact, 8)
 	f.entry(f.field("MESSAGE="+string(bytes.Repeat([]byte("long "), 10_000)), flagZstd))
-	lz4 := le.AppendUint64(nil, 635)
-	f.entry(f.field(string(append(lz4, unhex(t, lz4Hex)...)), flagLZ4))
+	lz4 := f.field(string(append(le.AppendUint64(nil, 635), unhex(t, lz4Hex)...)), flagLZ4)
+	f.sums[lz4] = jenkins([]byte(lz4Text))
+	le.PutUint64(f.b[lz4+16:], f.sums[lz4])
+	f.entry(lz4)
 	f.entry(f.field("\xfd7zXZ\x00 and so on", flagXZ), f.field("_COMM=app", 0))
 	return f
 }

@@ -29,6 +29,12 @@ func messages(events []event.Event) string {
 		if bytes.Contains(e.Attributes, []byte(`"covered":true`)) {
 			m += "?"
 		}
+		if bytes.Contains(e.Attributes, []byte("altered_fields")) {
+			m += "~"
+		}
+		if bytes.Contains(e.Attributes, []byte("altered_entry")) {
+			m += "^"
+		}
 		out = append(out, m)
 	}
 	return strings.Join(out, " ")
@@ -49,13 +55,15 @@ func TestTampered(t *testing.T) {
 		change             func(f *built)
 	}{
 		{"whole", "one two three", "", func(*built) {}},
+		{"a message that was changed", "one Xwo~^ three", "", func(f *built) { f.b[bytes.Index(f.b, []byte("MESSAGE=two"))+8] = 'X' }},
+		{"a message of another entry", "one one^ three", "", func(f *built) { copy(f.b[f.entries[1]+64:], f.offset(nil, f.data["MESSAGE=one"])) }},
 		{"taken out of the index", "one two! three", "", func(f *built) { f.list(1, 0) }},
-		{"an object covers all that follows", "one? two? three?", "", func(f *built) {
+		{"an object covers all that follows", "one?~^ two?~^ three?~^", "", func(f *built) {
 			at := f.data["_PID=7"]
 			le.PutUint64(f.b[at+8:], uint64(len(f.b)-at))
 		}},
 		{"an entry without a length", "one three", "it is no object of a journal; the index has an entry where none stands", func(f *built) { le.PutUint64(f.b[f.entries[1]+8:], 0) }},
-		{"an object's length is beyond the end", "one  three", "it is no object of a journal", func(f *built) { le.PutUint64(f.b[f.data["MESSAGE=two"]+8:], 1<<60) }},
+		{"an object's length is beyond the end", "one An entry whose message was not read three", "it is no object of a journal", func(f *built) { le.PutUint64(f.b[f.data["MESSAGE=two"]+8:], 1<<60) }},
 		{"the index goes in a circle", "one two three", "goes back, or in a circle", func(f *built) { le.PutUint64(f.b[f.array+16:], uint64(f.array)) }},
 		{"the index goes outside", "one two three", "the index of entries breaks off", func(f *built) { le.PutUint64(f.b[f.array+16:], 1<<40) }},
 		{"the index begins outside", "one two three", "the index of entries breaks off", func(f *built) { le.PutUint64(f.b[176:], 1<<63+8) }},
@@ -111,7 +119,7 @@ func TestFields(t *testing.T) {
 		if len(got) != 3 || len(got[0].Message) != maxMessage || !bytes.Contains(got[0].Attributes, []byte(`"cut":true`)) {
 			t.Fatalf("%d events, %v", len(got), skips)
 		}
-		if m := got[1].Message; m != "expanded from LZ4: "+strings.Repeat("abcdefghij", 60)+" the end" {
+		if m := got[1].Message; m != lz4Text[8:] || bytes.Contains(got[1].Attributes, []byte("altered")) {
 			t.Errorf("%q", m)
 		}
 		if got[2].Process != "app" || !bytes.Contains(got[2].Attributes, []byte(`"unread_fields":1`)) || !strings.Contains(reasons(skips), "xz") {
@@ -236,7 +244,7 @@ func TestJSONForms(t *testing.T) {
 		`{"__REALTIME_TIMESTAMP":"1","_BOOT_ID":"b","MESSAGE":[104,105,0,255]}`:                   "hi\x00\xff",
 		`{"__REALTIME_TIMESTAMP":"1","_BOOT_ID":"b","MESSAGE":["first","second"]}`:                "first",
 		`{"__REALTIME_TIMESTAMP":"1","_BOOT_ID":"b","MESSAGE":[[104,105],"second"]}`:              "hi",
-		`{"__REALTIME_TIMESTAMP":"1","_BOOT_ID":"b","MESSAGE":null}`:                              "",
+		`{"__REALTIME_TIMESTAMP":"1","_BOOT_ID":"b","MESSAGE":null}`:                              "An entry whose message was not read",
 		`{"__REALTIME_TIMESTAMP":"99999999999999999999","_BOOT_ID":"b","MESSAGE":"no such time"}`: "no such time",
 		`{"__REALTIME_TIMESTAMP":"1","_BOOT_ID":"b","MESSAGE":"x","LEVEL":"y","PRIORITY":"9"}`:    "x",
 	} {

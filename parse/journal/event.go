@@ -34,7 +34,7 @@ var levels = [...]string{"emergency", "alert", "critical", "error", "warning", "
 // own are the names of attributes that are given here; a field that has the same name in small letters is told by a prefix.
 var own = map[string]bool{
 	"level": true, "facility": true, "identifier": true, "unit": true, "about_unit": true, "carried_by": true, "time_received": true, "pieces": true, "last_piece": true,
-	"unread_fields": true, "fields_left_out": true, "not_in_index": true, "covered": true, "cut": true, "compression": true, "uid": true, "exe": true, "cmdline": true,
+	"unread_fields": true, "fields_left_out": true, "not_in_index": true, "covered": true, "altered_fields": true, "altered_entry": true, "cut": true, "compression": true, "uid": true, "exe": true, "cmdline": true,
 	"method": true, "key": true, "invalid_user": true, "tty": true, "pwd": true, "group": true, "as": true, "refused": true,
 }
 
@@ -78,7 +78,11 @@ func (w *writer) event(j *entry, p *piece) error {
 	e.Offset, e.Length = j.offset, j.length
 	e.TimeKind, e.Kind = event.Logged, event.LogLine
 	w.times(&e, j)
-	e.Message = j.get("MESSAGE")
+	if e.Message = j.get("MESSAGE"); e.Message == "" {
+		if e.Message = "An entry without a message"; j.unread > 0 {
+			e.Message = "An entry whose message was not read"
+		}
+	}
 	if h := j.get("_HOSTNAME"); h != "" {
 		e.Node = h
 	}
@@ -224,9 +228,17 @@ func (w *writer) marks(j *entry, p *piece) {
 	if j.covered {
 		w.a.Bool("covered", true)
 	}
-	cut := j.cut
+	cut, altered := j.cut, ""
 	for i := range j.fields {
-		cut = cut || j.fields[i].cut && j.fields[i].name == "MESSAGE"
+		f := &j.fields[i]
+		cut = cut || f.cut && f.name == "MESSAGE"
+		if f.altered && len(altered) < maxValue {
+			altered += " " + f.name
+		}
+	}
+	w.a.String("altered_fields", strings.TrimPrefix(altered, " "))
+	if j.altered {
+		w.a.Bool("altered_entry", true)
 	}
 	if cut {
 		w.a.Bool("cut", true)

@@ -36,6 +36,7 @@ const (
 	maxHeader    = 64 << 10
 	// Flags of the file that a reader must know.
 	knownFlags  = 1<<5 - 1
+	flagKeyed   = 1 << 2
 	flagCompact = 1 << 4
 	// Times that bytes must have to be taken for an entry after damage, in microseconds: 1990 to 2100.
 	earliest, latest = 631152000e6, 4102444800e6
@@ -52,7 +53,9 @@ type file struct {
 	item    int64 // bytes of an item of entries and arrays
 	data    int64 // where a field's text begins in its object
 	listed  index
-	covered int64 // where the last entry ends that only the index has
+	keyed   bool      // hashes of fields are made with a key
+	key     [2]uint64 // the file's id
+	covered int64     // where the last entry ends that only the index has
 	cache   map[int64]field
 	cached  int
 	zstd    *zstd.Decoder
@@ -114,6 +117,7 @@ func (f *file) open() bool {
 	if flags&^knownFlags != 0 {
 		f.in.Skip(12, 4, "the header has flags of a newer format; the file is read as far as the known one goes")
 	}
+	f.keyed, f.key = flags&flagKeyed != 0, [2]uint64{le.Uint64(head[24:]), le.Uint64(head[32:])}
 	f.header = int64(min(le.Uint64(head[88:]), maxHeader+1))
 	if f.header < leastHeader || f.header > maxHeader || f.header%8 != 0 {
 		f.in.Skip(88, 8, "the header gives a length that can't be its own")
@@ -286,6 +290,7 @@ func (f *file) entry(w *writer, e entry, o object) error {
 	}
 	e.realtime = le.Uint64(b[24:])
 	kept := 0
+	sum, summed := uint64(0), true
 	for i := range items {
 		item := b[entryHeader+i*f.item:]
 		at := int64(le.Uint32(item))
@@ -306,10 +311,25 @@ func (f *file) entry(w *writer, e entry, o object) error {
 			continue
 		}
 		kept += len(fd.value)
+		sum ^= fd.sum
+		summed = summed && fd.summed
 		e.fields = append(e.fields, fd)
 	}
 	f.fields = e.fields
+	e.altered = summed && e.left+e.unread == 0 && sum != le.Uint64(b[56:])
 	return w.write(&e)
+}
+
+// check compares a field with the hash that its object has of it.
+func (f *file) check(fd *field, o object, text []byte) {
+	var want [8]byte
+	f.p.read(want[:], o.at+objectHeader)
+	fd.sum, fd.summed = jenkins(text), true
+	own := fd.sum
+	if f.keyed {
+		own = sipHash(f.key[0], f.key[1], text)
+	}
+	fd.altered = own != le.Uint64(want[:])
 }
 
 const (
@@ -332,6 +352,9 @@ func (f *file) field(at int64) (fd field, why string) {
 	}
 	if fd, ok = split(b, whole); !ok {
 		return field{}, "a field has no name"
+	}
+	if whole {
+		f.check(&fd, o, b)
 	}
 	if len(f.cache) >= maxCached || f.cached > maxCachedBytes {
 		clear(f.cache)

@@ -11,7 +11,8 @@
 // The binary reader is the project's own: it must bound what hostile files make it read and keep, cite the bytes of each entry, and go on after damage, which readers made for
 // trusted files do not promise. It walks the objects from the first to the last and compares with the file's own index, so that an entry that was taken out of the index, or that
 // an object with a wrong length covers, is found; the attribute not_in_index marks what journalctl would not show,
-// covered what only the index has. Files that were not closed (state ONLINE) and copies that are
+// covered what only the index has. Fields and entries are held against the hashes that the file keeps of them: altered_fields and altered_entry
+// tell of damage or of somebody who changed the file by hand; whoever takes care makes the hashes anew. Files that were not closed (state ONLINE) and copies that are
 // cut are read as far as they go. Fields are expanded from zstd and LZ4; there is no reader of xz here, and a field compressed with it is told as not read.
 package journal
 
@@ -76,6 +77,10 @@ const (
 type field struct {
 	name, value string
 	cut         bool // the value is longer
+	// Of binary files: its part of the entry's hash, when all of it was read, and whether it is not what its own hash says.
+	sum     uint64
+	summed  bool
+	altered bool
 }
 
 // entry is one message with its fields.
@@ -87,6 +92,7 @@ type entry struct {
 	unread         int  // fields that could not be read
 	unlisted       bool // the file's index does not have it
 	covered        bool // only the index has it: another object says that these bytes are its own
+	altered        bool // its fields are not those that its hash was made of
 	cut            bool // it breaks off
 }
 
