@@ -310,6 +310,9 @@ func (f *file) entry(w *writer, e entry, o object) error {
 			f.in.Skip(o.at, o.size, why)
 			continue
 		}
+		if e.message == 0 && fd.name == "MESSAGE" {
+			e.message = at
+		}
 		kept += len(fd.value)
 		sum ^= fd.sum
 		summed = summed && fd.summed

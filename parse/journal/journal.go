@@ -8,6 +8,8 @@
 // forward secure sealing (which is not checked), that the file was not changed: root can write it. A message of sshd or sudo counts as theirs when the kernel says that the sender has
 // this name, which keeps out plain forgeries, but not a process that gives itself the name. What a container writes is carried to the journal by its runtime: the columns of the process are then empty, carried_by names the runtime.
 //
+// An entry of a binary file holds the places of its fields: the citation is the entry, message_offset the object that has the text.
+//
 // The binary reader is the project's own: it must bound what hostile files make it read and keep, cite the bytes of each entry, and go on after damage, which readers made for
 // trusted files do not promise. It walks the objects from the first to the last and compares with the file's own index, so that an entry that was taken out of the index, or that
 // an object with a wrong length covers, is found; the attribute not_in_index marks what journalctl would not show,
@@ -86,6 +88,7 @@ type field struct {
 // entry is one message with its fields.
 type entry struct {
 	offset, length int64
+	message        int64  // where the object of its message stands in a binary file
 	realtime       uint64 // microseconds, 0 when it is not known
 	fields         []field
 	left           int  // fields that were left out
