@@ -33,8 +33,10 @@ var levels = [...]string{"emergency", "alert", "critical", "error", "warning", "
 
 // own are the names of attributes that are given here; a field that has the same name in small letters is told by a prefix.
 var own = map[string]bool{
-	"level": true, "facility": true, "identifier": true, "unit": true, "about_unit": true, "carried_by": true, "time_received": true, "pieces": true, "last_piece": true, "message_offset": true,
-	"unread_fields": true, "fields_left_out": true, "not_in_index": true, "covered": true, "altered_fields": true, "altered_entry": true, "cut": true, "compression": true, "uid": true, "exe": true, "cmdline": true,
+	"level": true, "facility": true, "identifier": true, "unit": true, "about_unit": true, "carried_by": true, "time_received": true, "pieces": true, "last_piece": true,
+	"message_offset": true,
+	"unread_fields":  true, "fields_left_out": true, "not_in_index": true, "covered": true, "altered_fields": true, "altered_entry": true, "cut": true, "compression": true,
+	"uid": true, "exe": true, "cmdline": true,
 	"method": true, "key": true, "invalid_user": true, "tty": true, "pwd": true, "group": true, "as": true, "refused": true,
 }
 

@@ -4,18 +4,19 @@
 // https://www.freedesktop.org/software/systemd/man/latest/systemd.journal-fields.html
 //
 // An entry proves that the journal's daemon received this message, and fields that begin with an underscore are what the kernel told the daemon about the sender: its process,
-// user and unit. All other fields are the sender's word, the program's name, the container's and the priority included. It does not prove that the message is true, nor, without
-// forward secure sealing (which is not checked), that the file was not changed: root can write it. A message of sshd or sudo counts as theirs when the kernel says that the sender has
-// this name, which keeps out plain forgeries, but not a process that gives itself the name. What a container writes is carried to the journal by its runtime: the columns of the process are then empty, carried_by names the runtime.
+// user and unit. All other fields are the sender's word, the program's name, the container's and the priority included. It does not prove that the message is true, nor,
+// without forward secure sealing (which is not checked), that the file was not changed: root can write it. A message of sshd or sudo counts as theirs when the kernel says
+// that the sender has this name, which keeps out plain forgeries, but not a process that gives itself the name. What a container writes is carried to the journal by its
+// runtime: the columns of the process are then empty, carried_by names the runtime.
 //
 // An entry of a binary file holds the places of its fields: the citation is the entry, message_offset the object that has the text.
 //
 // The binary reader is the project's own: it must bound what hostile files make it read and keep, cite the bytes of each entry, and go on after damage, which readers made for
-// trusted files do not promise. It walks the objects from the first to the last and compares with the file's own index, so that an entry that was taken out of the index, or that
-// an object with a wrong length covers, is found; the attribute not_in_index marks what journalctl would not show,
-// covered what only the index has. Fields and entries are held against the hashes that the file keeps of them: altered_fields and altered_entry
-// tell of damage or of somebody who changed the file by hand; whoever takes care makes the hashes anew. Files that were not closed (state ONLINE) and copies that are
-// cut are read as far as they go. Fields are expanded from zstd and LZ4; there is no reader of xz here, and a field compressed with it is told as not read.
+// trusted files do not promise. It walks the objects from the first to the last and compares with the file's own index, so that an entry that was taken out of the index, or
+// that an object with a wrong length covers, is found; the attribute not_in_index marks what journalctl would not show, covered what only the index has. Fields and entries
+// are held against the hashes that the file keeps of them: altered_fields and altered_entry tell of damage or of somebody who changed the file by hand; whoever takes care
+// makes the hashes anew. Files that were not closed (state ONLINE) and copies that are cut are read as far as they go. Fields are expanded from zstd and LZ4; there is no
+// reader of xz here, and a field compressed with it is told as not read.
 package journal
 
 import (
