@@ -21,6 +21,7 @@ import (
 
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/evidence/record"
+	formats "github.com/sherd-forensics/sherd/parse"
 	"github.com/sherd-forensics/sherd/verdict"
 )
 
@@ -40,18 +41,7 @@ type Row struct {
 }
 
 // LineError is a line that is not what it should be. Reading goes on after it.
-type LineError struct {
-	Artifact string
-	Offset   int64
-	Err      error
-}
-
-func (e *LineError) Error() string {
-	return fmt.Sprintf("%s at byte %d: %v", e.Artifact, e.Offset, e.Err)
-}
-
-// Unwrap gives the cause.
-func (e *LineError) Unwrap() error { return e.Err }
+type LineError = formats.LineError
 
 // Read gives the rows in the order in which they were written (see package collect/filesystem): rows of one path are
 // adjacent. A malformed line is yielded as a *LineError, beside a zero Row, and the next one follows; any other error is
@@ -97,7 +87,7 @@ func lines[T any](p *evidence.Package, path string, parse func([]byte) (T, error
 			}
 			v, err := parse(l.Data)
 			if err != nil {
-				if !yield(cited[T]{}, &LineError{l.Artifact, l.Offset, err}) {
+				if !yield(cited[T]{}, &LineError{Artifact: l.Artifact, Offset: l.Offset, Err: err}) {
 					return
 				}
 				continue

@@ -17,6 +17,7 @@ import (
 	"github.com/sherd-forensics/sherd/event"
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/evidence/record"
+	formats "github.com/sherd-forensics/sherd/parse"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -96,7 +97,7 @@ func TestGolden(t *testing.T) {
 	golden(t, "drift.golden", b.Bytes())
 
 	b.Reset()
-	err := Events(p, func(e event.Event) error {
+	err := Events(p, func(formats.Skip) {}, func(e event.Event) error {
 		j, err := json.Marshal(e)
 		if err != nil {
 			return err
@@ -199,7 +200,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil || again.Path != r.Path || again.Target != r.Target || again.SHA256 != r.SHA256 {
 			t.Fatalf("%s\nbecame %s: %v", b, j, err)
 		}
-		for _, e := range events(&Row{File: r}) {
+		for _, e := range events(&Row{File: r}, nil) {
 			if strings.ContainsAny(e.Message, "\x1b\n\r") {
 				t.Fatalf("message %q", e.Message)
 			}

@@ -15,6 +15,7 @@ import (
 	"github.com/sherd-forensics/sherd/event"
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/evidence/record"
+	formats "github.com/sherd-forensics/sherd/parse"
 	"github.com/sherd-forensics/sherd/target"
 )
 
@@ -71,7 +72,7 @@ func TestCapture(t *testing.T) {
 		t.Errorf("environment %+v", env)
 	}
 	var events []event.Event
-	check(Events(p, func(e event.Event) error { events = append(events, e); return nil }))
+	check(Events(p, func(formats.Skip) {}, func(e event.Event) error { events = append(events, e); return nil }))
 	if len(events) != 1 || events[0].Time < before.UnixNano() || events[0].Time > time.Now().UnixNano() || events[0].PID != pid {
 		t.Errorf("events %+v", events)
 	}

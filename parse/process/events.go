@@ -11,6 +11,7 @@ import (
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/evidence/record"
 	"github.com/sherd-forensics/sherd/internal/printable"
+	formats "github.com/sherd-forensics/sherd/parse"
 )
 
 // Parser is the name of this parser in events.
@@ -39,10 +40,11 @@ type attributes struct {
 // numbers it. Process, Cmdline and Path are escaped as record.Name is; the arguments stand between single spaces, so that the
 // row must be asked where one ends. A process whose start time is unknown has no event, and malformed lines are passed
 // over: Read gives both.
-func Events(p *evidence.Package, emit func(event.Event) error) error {
+func Events(p *evidence.Package, skip func(formats.Skip), emit func(event.Event) error) error {
 	for r, err := range Read(p) {
 		if err != nil {
 			if bad := (*LineError)(nil); errors.As(err, &bad) {
+				skip(bad.Skip())
 				continue
 			}
 			return err

@@ -64,7 +64,7 @@ func part[T any](p *evidence.Package, path string, parse func([]byte) (T, error)
 			}
 			v, err := parse(l.Data)
 			if err != nil {
-				err = &LineError{l.Artifact, l.Offset, err}
+				err = &LineError{Artifact: l.Artifact, Offset: l.Offset, Err: err}
 			}
 			if !yield(cited[T]{v, verdict.Citation{Artifact: l.Artifact, Offset: l.Offset, Length: l.Length, SHA256: l.SHA256}}, err) {
 				return

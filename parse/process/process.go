@@ -24,6 +24,7 @@ import (
 
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/evidence/record"
+	formats "github.com/sherd-forensics/sherd/parse"
 	"github.com/sherd-forensics/sherd/verdict"
 )
 
@@ -41,18 +42,7 @@ type Row struct {
 }
 
 // LineError is a line that is not what it should be. Reading goes on after it.
-type LineError struct {
-	Artifact string
-	Offset   int64
-	Err      error
-}
-
-func (e *LineError) Error() string {
-	return fmt.Sprintf("%s at byte %d: %v", e.Artifact, e.Offset, e.Err)
-}
-
-// Unwrap gives the cause.
-func (e *LineError) Unwrap() error { return e.Err }
+type LineError = formats.LineError
 
 // Read gives the rows in the order in which they were written, which is not that of pids. A malformed line is yielded as a
 // *LineError, beside a zero Row, and the next one follows; any other error is the last.
@@ -65,7 +55,7 @@ func Read(p *evidence.Package) iter.Seq2[Row, error] {
 			}
 			r, err := parse(l.Data)
 			if err != nil {
-				if !yield(Row{}, &LineError{l.Artifact, l.Offset, err}) {
+				if !yield(Row{}, &LineError{Artifact: l.Artifact, Offset: l.Offset, Err: err}) {
 					return
 				}
 				continue

@@ -16,6 +16,7 @@ import (
 	"github.com/sherd-forensics/sherd/event"
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/evidence/record"
+	formats "github.com/sherd-forensics/sherd/parse"
 	"github.com/sherd-forensics/sherd/verdict"
 )
 
@@ -84,7 +85,7 @@ func TestGolden(t *testing.T) {
 	golden(t, "rows.golden", b.Bytes())
 
 	b.Reset()
-	err := Events(p, func(e event.Event) error {
+	err := Events(p, func(formats.Skip) {}, func(e event.Event) error {
 		j, err := json.Marshal(e)
 		b.Write(append(j, '\n'))
 		return err
@@ -130,7 +131,7 @@ func TestNoProcesses(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 	}
-	if err := Events(p, func(event.Event) error { return nil }); !errors.As(err, &missing) {
+	if err := Events(p, func(formats.Skip) {}, func(event.Event) error { return nil }); !errors.As(err, &missing) {
 		t.Errorf("Events: %v", err)
 	}
 	if _, err := Environ(p, 1); !errors.As(err, &missing) {
@@ -148,7 +149,7 @@ func TestStop(t *testing.T) {
 	p := seal(t, map[string][]byte{Path: testdata(t, "processes.jsonl")})
 	stop := errors.New("enough")
 	n := 0
-	if err := Events(p, func(event.Event) error { n++; return stop }); !errors.Is(err, stop) || n != 1 {
+	if err := Events(p, func(formats.Skip) {}, func(event.Event) error { n++; return stop }); !errors.Is(err, stop) || n != 1 {
 		t.Errorf("%d events, error %v", n, err)
 	}
 	for r, err := range Read(p) {

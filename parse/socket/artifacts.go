@@ -13,7 +13,7 @@ var Artifacts = formats.Artifacts{
 	Name:   "socket",
 	Title:  "sockets",
 	Claims: func(path string) bool { return path == Path },
-	Read: func(_ context.Context, p *evidence.Package, _ func(formats.Skip), emit formats.Emit) error {
-		return Events(p, func(e event.Event) error { return emit(&e) })
+	Read: func(_ context.Context, p *evidence.Package, skip func(formats.Skip), emit formats.Emit) error {
+		return Events(p, skip, func(e event.Event) error { return emit(&e) })
 	},
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/evidence/record"
 	"github.com/sherd-forensics/sherd/internal/printable"
+	formats "github.com/sherd-forensics/sherd/parse"
 )
 
 const parser = "socket"
@@ -41,7 +42,7 @@ type attributes struct {
 // latter are good to about 10 ms. For a connection that was not accepted on a listening port of the same namespace the
 // container is the source. Malformed lines are passed over: Read reports them. An MPTCP row whose subflow is a row of its own
 // emits nothing.
-func Events(p *evidence.Package, emit func(event.Event) error) error {
+func Events(p *evidence.Package, skip func(formats.Skip), emit func(event.Event) error) error {
 	listening, tcp := map[string]bool{}, map[uint64]bool{}
 	for r, err := range Read(p) {
 		if err != nil {
@@ -60,6 +61,7 @@ func Events(p *evidence.Package, emit func(event.Event) error) error {
 	for r, err := range Read(p) {
 		if err != nil {
 			if le := (*LineError)(nil); errors.As(err, &le) {
+				skip(le.Skip())
 				continue
 			}
 			return err

@@ -14,6 +14,7 @@ import (
 	"github.com/sherd-forensics/sherd/event"
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/evidence/record"
+	formats "github.com/sherd-forensics/sherd/parse"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -112,7 +113,7 @@ func TestEvents(t *testing.T) {
 		in.WriteString(line(t, s))
 	}
 	var out bytes.Buffer
-	err := Events(sealed(t, in.String()), func(e event.Event) error {
+	err := Events(sealed(t, in.String()), func(formats.Skip) {}, func(e event.Event) error {
 		b, err := json.Marshal(e)
 		if err != nil {
 			return err
@@ -141,7 +142,7 @@ func TestEvents(t *testing.T) {
 		t.Errorf("events differ (go test -update writes them anew):\n%s", out.Bytes())
 	}
 	stop := errors.New("stop")
-	if err := Events(sealed(t, in.String()), func(event.Event) error { return stop }); !errors.Is(err, stop) {
+	if err := Events(sealed(t, in.String()), func(formats.Skip) {}, func(event.Event) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("emit's error is %v", err)
 	}
 }
