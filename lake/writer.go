@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 
 	"github.com/cespare/xxhash/v2"
@@ -16,8 +17,9 @@ import (
 	"github.com/sherd-forensics/sherd/parse"
 )
 
-// encoders is how many buffers are encoded at a time, beside the parser.
-const encoders = 2
+// encoders is how many buffers are encoded at a time, beside the parser: on two cores a second one only takes memory and its time from
+// the parser.
+func encoders() int { return min(2, max(1, runtime.GOMAXPROCS(0)-1)) }
 
 // Writer makes a lake in an empty folder. Events may come in any order; the nearer to the order of time, the faster the lake. It is for
 // one goroutine.
@@ -54,7 +56,8 @@ type job struct {
 // NewWriter begins a lake in dir, which must be there and empty. Its rows are numbered from base, so that those of lakes that are
 // queried together differ.
 func NewWriter(dir string, base int64) (*Writer, error) {
-	w := &Writer{dir: dir, row: base, base: base, free: make(chan *buffer, encoders+1), full: make(chan *job, 1)}
+	n := encoders()
+	w := &Writer{dir: dir, row: base, base: base, free: make(chan *buffer, n+1), full: make(chan *job, 1)}
 	w.turn = sync.NewCond(&w.mu)
 	w.runs = map[int]*run{}
 	w.man = Manifest{Version: formatVersion, First: math.MaxInt64, Last: math.MinInt64}
@@ -62,10 +65,10 @@ func NewWriter(dir string, base int64) (*Writer, error) {
 	if w.index, err = create(dir, textName); err != nil {
 		return nil, err
 	}
-	for range encoders + 1 {
+	for range n + 1 {
 		w.free <- newBuffer()
 	}
-	for range encoders {
+	for range n {
 		w.wg.Add(1)
 		go w.encode()
 	}

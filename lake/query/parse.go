@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"sort"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/sherd-forensics/sherd/internal/timestamp"
@@ -399,7 +400,7 @@ func (p *parser) value(field string) (Node, *Error) {
 		}
 		return &Or{or}, nil
 	}
-	if p.text[p.at:] == "*" || strings.HasPrefix(p.text[p.at:], "* ") || strings.HasPrefix(p.text[p.at:], "*)") {
+	if after, ok := strings.CutPrefix(p.text[p.at:], "*"); ok && ends(after) {
 		p.at++
 		return &Has{field}, nil
 	}
@@ -468,3 +469,9 @@ func network(at scanner, field, s string) (Node, bool, *Error) {
 }
 
 func lower(s string) string { return strings.ToLower(s) }
+
+// ends reports whether a word is over where s begins.
+func ends(s string) bool {
+	r, _ := utf8.DecodeRuneInString(s)
+	return s == "" || r == ')' || unicode.IsSpace(r)
+}
