@@ -209,9 +209,6 @@ func TestOrder(t *testing.T) {
 
 // TestManyRuns crosses the bounds of buffers and files.
 func TestManyRuns(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it writes half a million events")
-	}
 	n := buffersPerRun*bufferRows + 1000
 	dir := t.TempDir()
 	w, err := NewWriter(dir, 0)

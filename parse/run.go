@@ -1,7 +1,7 @@
 package parse
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -188,9 +188,9 @@ func (r *runner) artifacts(ctx context.Context, p *evidence.Package, a *Artifact
 	emit := r.counted(ctx, a.Title, &out.Events)
 	base := r.base
 	err := a.Read(ctx, p, func(s Skip) { r.report.Skips = append(r.report.Skips, s) }, func(e *event.Event) error {
-		e.EvidenceID, e.Container, e.Node = base.EvidenceID, first(e.Container, base.Container), first(e.Node, base.Node)
-		e.ContainerID, e.ImageDigest = first(e.ContainerID, base.ContainerID), first(e.ImageDigest, base.ImageDigest)
-		e.Pod, e.Namespace = first(e.Pod, base.Pod), first(e.Namespace, base.Namespace)
+		e.EvidenceID, e.Container, e.Node = base.EvidenceID, cmp.Or(e.Container, base.Container), cmp.Or(e.Node, base.Node)
+		e.ContainerID, e.ImageDigest = cmp.Or(e.ContainerID, base.ContainerID), cmp.Or(e.ImageDigest, base.ImageDigest)
+		e.Pod, e.Namespace = cmp.Or(e.Pod, base.Pod), cmp.Or(e.Namespace, base.Namespace)
 		return emit(e)
 	})
 	if err != nil {
@@ -200,13 +200,6 @@ func (r *runner) artifacts(ctx context.Context, p *evidence.Package, a *Artifact
 		r.report.Artifacts = append(r.report.Artifacts, out)
 	}
 	return nil
-}
-
-func first(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 func (r *runner) entry(ctx context.Context, p *evidence.Package, e evidence.Entry, sure Confidence) error {
@@ -462,5 +455,3 @@ func (s *Set) Named(name string) (Format, bool) {
 	}
 	return s.Formats[i], true
 }
-
-var _ Content = (*bytes.Reader)(nil)

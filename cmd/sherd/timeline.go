@@ -130,7 +130,7 @@ func (a *app) timeline(ctx context.Context, args []string, f *timelineFlags, das
 		return err
 	}
 	return a.withTimeline(ctx, sources, func(t *timeline) error {
-		v := &view{app: a, flags: f, t: t, sources: sources, text: text, query: q, from: place}
+		v := &view{app: a, flags: f, t: t, text: text, query: q, from: place}
 		if f.pid != 0 {
 			if err := v.follow(ctx); err != nil {
 				return err
@@ -183,7 +183,7 @@ func (v *view) follow(ctx context.Context) error {
 	type process struct {
 		pid, ppid int
 	}
-	var all []process
+	parents, children := map[int][]int{}, map[int][]int{}
 	starts, err := v.query2("pid:>0")
 	if err != nil {
 		return err
@@ -194,7 +194,8 @@ func (v *view) follow(ctx context.Context) error {
 		p := process{r.PID, r.PPID}
 		if !seen[p] && len(seen) < 1_000_000 {
 			seen[p] = true
-			all = append(all, p)
+			parents[p.pid] = append(parents[p.pid], p.ppid)
+			children[p.ppid] = append(children[p.ppid], p.pid)
 		}
 		if (r.PID == v.flags.pid || containerPID(r.Attributes) == v.flags.pid) && !slices.Contains(wanted, r.PID) {
 			wanted = append(wanted, r.PID)
@@ -210,18 +211,18 @@ func (v *view) follow(ctx context.Context) error {
 	family := map[int]bool{}
 	var up, down func(int)
 	up = func(pid int) {
-		for _, p := range all {
-			if p.pid == pid && p.ppid > 0 && !family[p.ppid] && len(family) < maxFollowed {
-				family[p.ppid] = true
-				up(p.ppid)
+		for _, p := range parents[pid] {
+			if p > 0 && !family[p] && len(family) < maxFollowed {
+				family[p] = true
+				up(p)
 			}
 		}
 	}
 	down = func(pid int) {
-		for _, p := range all {
-			if p.ppid == pid && !family[p.pid] && len(family) < maxFollowed {
-				family[p.pid] = true
-				down(p.pid)
+		for _, p := range children[pid] {
+			if !family[p] && len(family) < maxFollowed {
+				family[p] = true
+				down(p)
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,13 +24,12 @@ import (
 
 // view is one answer.
 type view struct {
-	app     *app
-	flags   *timelineFlags
-	t       *timeline
-	sources []string
-	text    string
-	query   *query.Query
-	from    *lake.Position
+	app   *app
+	flags *timelineFlags
+	t     *timeline
+	text  string
+	query *query.Query
+	from  *lake.Position
 }
 
 // show writes what was asked for.
@@ -131,16 +131,9 @@ func who(r *lake.Row, alone bool) string {
 		}
 	}
 	if b.Len() == 0 {
-		b.WriteString(first(r.User, first(r.Identity, r.SrcIP)))
+		b.WriteString(cmp.Or(r.User, cmp.Or(r.Identity, r.SrcIP)))
 	}
 	return b.String()
-}
-
-func first(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 // Widths of columns in a table.

@@ -10,6 +10,7 @@ package auditd
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/hex"
 	"net/netip"
@@ -317,13 +318,13 @@ func (g *group) fill(e *event.Event, a *event.Attributes) {
 	}
 	e.PID, e.PPID = number(f["pid"]), number(f["ppid"])
 	e.Process, e.Path = f["comm"], f["exe"]
-	e.User = first(g.names["UID"], f["uid"])
-	if who := first(g.names["AUID"], f["auid"]); who != "4294967295" && who != "unset" {
+	e.User = cmp.Or(g.names["UID"], f["uid"])
+	if who := cmp.Or(g.names["AUID"], f["auid"]); who != "4294967295" && who != "unset" {
 		e.Identity = who
 	}
 	a.String("type", strings.Join(g.unique(), ","))
 	a.Int("serial", int64(g.serial&(1<<63-1)))
-	call := first(g.names["SYSCALL"], f["syscall"])
+	call := cmp.Or(g.names["SYSCALL"], f["syscall"])
 	for _, x := range [][2]string{{"syscall", call}, {"success", f["success"]}, {"exit", f["exit"]}, {"key", f["key"]}, {"cwd", f["cwd"]}, {"euid", f["euid"]}, {"tty", f["tty"]},
 		{"ses", f["ses"]}, {"op", f["op"]}, {"result", f["res"]}, {"terminal", f["terminal"]}, {"sig", f["sig"]}, {"subj", f["subj"]}} {
 		if x[1] != "4294967295" && x[1] != "(none)" && x[1] != "(null)" && x[1] != "?" && x[1] != "unconfined" {
@@ -363,14 +364,7 @@ func (g *group) command() string {
 		}
 		return b.String()
 	}
-	return strings.ReplaceAll(first(g.fields["proctitle"], g.fields["cmd"]), "\x00", " ")
-}
-
-func first(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
+	return strings.ReplaceAll(cmp.Or(g.fields["proctitle"], g.fields["cmd"]), "\x00", " ")
 }
 
 func number(s string) int {
@@ -385,7 +379,7 @@ func number(s string) int {
 func (g *group) kind(e *event.Event, call string, a *event.Attributes) {
 	f := g.fields
 	e.Kind = event.Syscall
-	by := first(e.Process, first(e.Path, "a process"))
+	by := cmp.Or(e.Process, cmp.Or(e.Path, "a process"))
 	failed := f["success"] == "no" || f["res"] == "failed" || f["res"] == "0"
 	var object string
 	for _, p := range g.paths {
@@ -421,7 +415,7 @@ func (g *group) kind(e *event.Event, call string, a *event.Attributes) {
 		}
 		a.String("exe", e.Path)
 		e.Path = object
-		e.Message = by + " " + first(call, "used") + " " + object
+		e.Message = by + " " + cmp.Or(call, "used") + " " + object
 	case t == "SECCOMP":
 		e.Message = by + " was stopped by seccomp in call " + call
 	case t == "AVC":
@@ -441,13 +435,13 @@ func (g *group) kind(e *event.Event, call string, a *event.Attributes) {
 }
 
 func (g *group) describe() string {
-	return first(g.fields["apparmor"], first(g.fields["scontext"], g.fields["comm"])) + " " + g.fields["name"]
+	return cmp.Or(g.fields["apparmor"], cmp.Or(g.fields["scontext"], g.fields["comm"])) + " " + g.fields["name"]
 }
 
 // account is for records of logins, sessions and accounts.
 func (g *group) account(e *event.Event, t string, failed bool) {
 	f := g.fields
-	e.User = first(f["acct"], first(f["id"], e.User))
+	e.User = cmp.Or(f["acct"], cmp.Or(f["id"], e.User))
 	if a, err := netip.ParseAddr(f["addr"]); err == nil {
 		e.SrcIP = a.String()
 	}

@@ -7,6 +7,7 @@ package l2tcsv
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/csv"
 	"errors"
@@ -112,7 +113,7 @@ func fill(e *event.Event, f []string, a *event.Attributes) {
 		}
 		return s
 	}
-	e.Message, e.User, e.Node, e.Path = strings.Clone(first(known(f[10]), known(f[9]))), strings.Clone(known(f[7])), strings.Clone(known(f[8])), strings.Clone(known(f[12]))
+	e.Message, e.User, e.Node, e.Path = strings.Clone(cmp.Or(known(f[10]), known(f[9]))), strings.Clone(known(f[7])), strings.Clone(known(f[8])), strings.Clone(known(f[12]))
 	e.TimeKind, e.Kind = Meaning(f[3], f[6])
 	if e.Kind == event.LogLine && strings.EqualFold(f[4], "FILE") {
 		e.Kind = event.FileChanged
@@ -126,13 +127,6 @@ func fill(e *event.Event, f []string, a *event.Attributes) {
 	a.String("plaso_parser", known(f[15]))
 	a.String("extra", known(f[16]))
 	e.Attributes = a.JSON()
-}
-
-func first(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 // Meaning turns the letters of MACB, or the words of a description, into ours.

@@ -1,6 +1,7 @@
 package export
 
 import (
+	"cmp"
 	"encoding/json"
 	"io"
 	"strings"
@@ -115,7 +116,7 @@ func (x *ecs) Write(e *event.Event) error {
 	put(m, "process.parent.pid", e.PPID)
 	put(m, "process.name", e.Process)
 	put(m, "process.command_line", e.Cmdline)
-	put(m, "user.name", first(e.User, e.Identity))
+	put(m, "user.name", cmp.Or(e.User, e.Identity))
 	if strings.HasPrefix(string(e.Kind), "process.") {
 		put(m, "process.executable", e.Path)
 		put(m, "process.hash.sha256", e.SHA256)

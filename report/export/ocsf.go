@@ -1,6 +1,7 @@
 package export
 
 import (
+	"cmp"
 	"encoding/json"
 	"io"
 	"strings"
@@ -86,12 +87,12 @@ func (x *ocsf) Write(e *event.Event) error {
 		if c.class == 4002 {
 			put(m, "http_request.http_method", attribute(e, "http_method"))
 			put(m, "http_request.user_agent", attribute(e, "http_user_agent"))
-			put(m, "http_request.url.url_string", first(attribute(e, "http_path"), e.Path))
+			put(m, "http_request.url.url_string", cmp.Or(attribute(e, "http_path"), e.Path))
 			put(m, "http_response.code", number(e, "http_status"))
 			fallback(m, "http_request", map[string]any{"args": e.Message})
 		}
 		if c.class == 4003 {
-			put(m, "query.hostname", first(attribute(e, "query_name"), attribute(e, "query")))
+			put(m, "query.hostname", cmp.Or(attribute(e, "query_name"), attribute(e, "query")))
 			fallback(m, "query", map[string]any{"hostname": "unknown"})
 		}
 		if e.Protocol != "" {
@@ -99,15 +100,15 @@ func (x *ocsf) Write(e *event.Event) error {
 			put(m, "connection_info.direction_id", 0)
 		}
 	case 3002:
-		m["user"] = map[string]any{"name": first(e.User, "unknown")}
+		m["user"] = map[string]any{"name": cmp.Or(e.User, "unknown")}
 		endpoint(m, "src_endpoint", e.SrcIP, e.SrcPort)
 		m["status_id"] = 1
 		if e.Kind == event.LoginFailed {
 			m["status_id"] = 2
 		}
 	case 6003:
-		m["actor"] = map[string]any{"user": map[string]any{"name": first(e.Identity, first(e.User, "unknown"))}}
-		m["api"] = map[string]any{"operation": first(attribute(e, "operation"), first(attribute(e, "verb"), "unknown"))}
+		m["actor"] = map[string]any{"user": map[string]any{"name": cmp.Or(e.Identity, cmp.Or(e.User, "unknown"))}}
+		m["api"] = map[string]any{"operation": cmp.Or(attribute(e, "operation"), cmp.Or(attribute(e, "verb"), "unknown"))}
 		endpoint(m, "src_endpoint", e.SrcIP, e.SrcPort)
 		fallback(m, "src_endpoint", map[string]any{"name": "unknown"})
 	case 2004:

@@ -1,6 +1,7 @@
 package export
 
 import (
+	"cmp"
 	"crypto/sha1" //nolint:gosec // STIX identifies by UUIDv5, which is SHA-1
 	"encoding/json"
 	"fmt"
@@ -120,7 +121,7 @@ func (s *stix) Write(e *event.Event) error {
 	add(src)
 	add(dst)
 	if dst != "" && strings.HasPrefix(string(e.Kind), "net.") {
-		t := map[string]any{"dst_ref": dst, "protocols": []string{first(strings.ToLower(e.Protocol), "tcp")}}
+		t := map[string]any{"dst_ref": dst, "protocols": []string{cmp.Or(strings.ToLower(e.Protocol), "tcp")}}
 		if src != "" {
 			t["src_ref"] = src
 		}
@@ -166,7 +167,7 @@ func (s *stix) Write(e *event.Event) error {
 	}
 	if len(refs) == 0 {
 		// Observed data must refer to something: the log that holds the line is what was seen.
-		f := map[string]any{"name": first(e.Artifact, "unknown")}
+		f := map[string]any{"name": cmp.Or(e.Artifact, "unknown")}
 		add(s.refer(observable("file", f, map[string]any{"name": f["name"]})))
 	}
 	at := time.Unix(0, e.Time).UTC().Format("2006-01-02T15:04:05.000000Z")
@@ -175,10 +176,10 @@ func (s *stix) Write(e *event.Event) error {
 	if e.Technique != "" {
 		o["labels"] = []string{string(e.Kind), e.Technique}
 	} else {
-		o["labels"] = []string{first(string(e.Kind), "event")}
+		o["labels"] = []string{cmp.Or(string(e.Kind), "event")}
 	}
-	note := map[string]any{"type": "note", "spec_version": "2.1", "id": "note--" + uuid("note", e.ID()), "created": at, "modified": at, "abstract": first(string(e.Kind), "event"),
-		"content": first(e.Message, "no message") + fmt.Sprintf("\n%s +%d (%d B)", e.Artifact, e.Offset, e.Length), "object_refs": []any{o["id"]}}
+	note := map[string]any{"type": "note", "spec_version": "2.1", "id": "note--" + uuid("note", e.ID()), "created": at, "modified": at, "abstract": cmp.Or(string(e.Kind), "event"),
+		"content": cmp.Or(e.Message, "no message") + fmt.Sprintf("\n%s +%d (%d B)", e.Artifact, e.Offset, e.Length), "object_refs": []any{o["id"]}}
 	s.object(o)
 	s.object(note)
 	return s.err

@@ -1,6 +1,7 @@
 package export
 
 import (
+	"cmp"
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
@@ -179,7 +180,7 @@ func (l *l2t) Write(e *event.Event) error {
 		extra += "; sha256: " + e.SHA256
 	}
 	short := []rune(e.Message)
-	row := []string{date, clock, "UTC", macb, strings.ToUpper(source), string(e.Kind), meaning(e), dash(e.User), dash(first(e.Node, e.Container)), dash(string(short[:min(len(short), 80)])),
+	row := []string{date, clock, "UTC", macb, strings.ToUpper(source), string(e.Kind), meaning(e), dash(e.User), dash(cmp.Or(e.Node, e.Container)), dash(string(short[:min(len(short), 80)])),
 		dash(e.Message), "2", dash(name), "-", dash(e.Technique), e.Parser, extra}
 	for i, s := range row {
 		if i > 3 && s != "-" {
@@ -199,13 +200,6 @@ func dash(s string) string {
 		return "-"
 	}
 	return s
-}
-
-func first(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 // body is the body file of The Sleuth Kit (https://wiki.sleuthkit.org/index.php?title=Body_file). Each event is a line with the one time that it has: mactime joins
@@ -260,7 +254,7 @@ type cef struct {
 
 func newCEF(w io.Writer, m Meta) (Writer, error) {
 	_, version, _ := strings.Cut(m.Tool, " ")
-	return &cef{w, first(version, "0")}, nil
+	return &cef{w, cmp.Or(version, "0")}, nil
 }
 
 func (c *cef) Write(e *event.Event) error {
@@ -273,7 +267,7 @@ func (c *cef) Write(e *event.Event) error {
 		severity = 6
 	}
 	var b strings.Builder
-	name := []rune(plain(first(e.Message, string(e.Kind))))
+	name := []rune(plain(cmp.Or(e.Message, string(e.Kind))))
 	fmt.Fprintf(&b, "CEF:0|Sherd|sherd|%s|%s|%s|%d|", head.Replace(c.tool), head.Replace(string(e.Kind)), head.Replace(string(name[:min(len(name), 512)])), severity)
 	begun := false
 	put := func(k, v string) {
@@ -293,7 +287,7 @@ func (c *cef) Write(e *event.Event) error {
 	put("dst", e.DstIP)
 	put("dpt", strconv.Itoa(e.DstPort))
 	put("proto", e.Protocol)
-	put("suser", first(e.User, e.Identity))
+	put("suser", cmp.Or(e.User, e.Identity))
 	put("spid", strconv.Itoa(e.PID))
 	put("sproc", e.Process)
 	put("filePath", e.Path)
