@@ -28,6 +28,7 @@ want pdftotext poppler-utils
 want setcap libcap2-bin
 want setfattr attr
 want jq jq
+want mactime sleuthkit
 [ -e /usr/include/stdio.h ] || need+=(libc6-dev)
 [ -e /usr/lib/cni/bridge ] || need+=(containernetworking-plugins)
 [ -e /usr/lib/python3/dist-packages/venv ] || python3 -c "import ensurepip" 2>/dev/null || need+=(python3-venv)

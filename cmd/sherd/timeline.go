@@ -129,8 +129,12 @@ func (a *app) timeline(ctx context.Context, args []string, f *timelineFlags, das
 	if err != nil {
 		return err
 	}
+	zone, err := a.zone()
+	if err != nil {
+		return err
+	}
 	return a.withTimeline(ctx, sources, func(t *timeline) error {
-		v := &view{app: a, flags: f, t: t, text: text, query: q, from: place}
+		v := &view{app: a, flags: f, t: t, text: text, query: q, from: place, zone: zone}
 		if f.pid != 0 {
 			if err := v.follow(ctx); err != nil {
 				return err

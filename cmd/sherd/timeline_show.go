@@ -30,6 +30,7 @@ type view struct {
 	text  string
 	query *query.Query
 	from  *lake.Position
+	zone  *time.Location // of the times that are shown
 }
 
 // show writes what was asked for.
@@ -89,12 +90,8 @@ func (v *view) clock(ns int64) string {
 	if ns == 0 {
 		return "-"
 	}
-	zone, err := v.app.zone()
-	if err != nil {
-		zone = time.UTC
-	}
-	t := time.Unix(0, ns).In(zone)
-	if zone == time.UTC {
+	t := time.Unix(0, ns).In(v.zone)
+	if v.zone == time.UTC {
 		return t.Format("2006-01-02 15:04:05.000Z")
 	}
 	return t.Format("2006-01-02 15:04:05.000Z07:00")

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sherd-forensics/sherd/event"
+	"github.com/sherd-forensics/sherd/internal/testenv"
 	"github.com/sherd-forensics/sherd/parse"
 	"github.com/sherd-forensics/sherd/parse/bodyfile"
 	"github.com/sherd-forensics/sherd/parse/l2tcsv"
@@ -203,6 +204,34 @@ func TestSTIX(t *testing.T) {
 	}
 	if out, err := exec.Command(validator, file).CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestMactime gives the body file to the program that it is for, which must show each event's time once for each of its files.
+func TestMactime(t *testing.T) {
+	testenv.NeedTool(t, "mactime")
+	file := filepath.Join(t.TempDir(), "body")
+	if err := os.WriteFile(file, write(t, "bodyfile"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("mactime", "-b", file, "-d", "-y", "-z", "UTC")
+	var problems bytes.Buffer
+	cmd.Stderr = &problems
+	out, err := cmd.Output()
+	if err != nil || problems.Len() > 0 {
+		t.Fatalf("%v\n%s", err, problems.Bytes())
+	}
+	for i, e := range events() {
+		if e.Time == 0 {
+			continue
+		}
+		day := time.Unix(0, e.Time).UTC().Format("2006-01-02T15:04:05Z")
+		if !bytes.Contains(out, []byte(day)) {
+			t.Errorf("event %d, at %s, is not in what mactime shows:\n%s", i, day, out)
+		}
+	}
+	if !bytes.Contains(out, []byte("/usr/lib/conv")) {
+		t.Errorf("no path:\n%s", out)
 	}
 }
 
