@@ -457,7 +457,7 @@ func (p *parser) exact(field string, k kind) (Node, *Error) {
 func network(at scanner, field, s string) (Node, bool, *Error) {
 	if !strings.Contains(s, "/") {
 		if a, err := netip.ParseAddr(s); err == nil {
-			return &Equal{field, a.String()}, true, nil // as parsers write it: ::1, not 0:0:…:1
+			return &Equal{field, lower(a.String())}, true, nil // as parsers write it: ::1, not 0:0:…:1
 		}
 		return nil, false, nil
 	}

@@ -256,7 +256,7 @@ func TestErrors(t *testing.T) {
 
 // FuzzParse: no panic; what is read can be written and read again, and means the same; values are arguments; what is required is in what matches.
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{"a OR (b AND NOT c)", `kind:x "ph\"rase" path:/a.b/i`, "time:[2026-11-01 TO 2026-11-02} size:>1MB", "around:2026-11-24T03:02:11Z±5m", "ip:10.0.0.0/9 -x*y?z", "has:a pid:(1 OR 2)", `a\ b\*`, "http_status:>=400 attr.x.y:z", "time:last 2h", "Y:*\r"} {
+	for _, s := range []string{"a OR (b AND NOT c)", `kind:x "ph\"rase" path:/a.b/i`, "time:[2026-11-01 TO 2026-11-02} size:>1MB", "around:2026-11-24T03:02:11Z±5m", "ip:10.0.0.0/9 -x*y?z", "has:a pid:(1 OR 2)", `a\ b\*`, "http_status:>=400 attr.x.y:z", "time:last 2h", "Y:*\r", "ip:fe80::1%ETH0"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
