@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -19,7 +18,6 @@ import (
 
 	"github.com/sherd-forensics/sherd/event"
 	"github.com/sherd-forensics/sherd/evidence"
-	"github.com/sherd-forensics/sherd/evidence/record"
 )
 
 // Report says what was made of each artifact, and what was not.
@@ -137,12 +135,8 @@ func (r *runner) wanted(e *evidence.Entry) (Confidence, bool) {
 // bootTime is where the kernel's log counts from; 0 if the package does not say. Its clock stands still in suspend, so the difference
 // to the monotonic clock is taken.
 func bootTime(p *evidence.Package) int64 {
-	b, err := p.ReadFile("host/host.json", 1<<20)
-	if err != nil {
-		return 0
-	}
-	var h record.Host
-	if json.Unmarshal(b, &h) != nil || h.Realtime <= h.Monotonic || h.Monotonic < 0 {
+	h, ok := Host(p)
+	if !ok || h.Realtime <= h.Monotonic || h.Monotonic < 0 {
 		return 0
 	}
 	return h.Realtime - h.Monotonic

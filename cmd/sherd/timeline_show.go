@@ -128,7 +128,7 @@ func who(r *lake.Row, alone bool) string {
 		}
 	}
 	if b.Len() == 0 {
-		b.WriteString(cmp.Or(r.User, cmp.Or(r.Identity, r.SrcIP)))
+		b.WriteString(cmp.Or(r.User, r.Identity, r.SrcIP))
 	}
 	return b.String()
 }

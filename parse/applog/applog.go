@@ -79,7 +79,8 @@ type Reader struct {
 	tree  jsonrecords.Tree
 	slots [slotCount]found
 	names map[string]string
-	rest  *rest // nil when nobody wants the other fields
+	kv    []pair // of the line of logfmt
+	rest  *rest  // nil when nobody wants the other fields
 	kept  rest
 }
 

@@ -10,6 +10,12 @@ import (
 // maxPairs bounds the pairs of a line.
 const maxPairs = 64
 
+// pair is one key=value, and where it goes.
+type pair struct {
+	key, value string
+	slot       slot
+}
+
 // mayLogfmt says cheaply whether a line can be logfmt.
 func mayLogfmt(s string) bool {
 	i := strings.IndexByte(s, '=')
@@ -18,11 +24,12 @@ func mayLogfmt(s string) bool {
 
 // logfmt reads key=value pairs that have a level and a message, or a request.
 func (r *Reader) logfmt(s string, rec *Record) bool {
-	kept := r.rest
-	r.rest = nil
 	var method, path, lvl, text, at string
+	all := r.kv[:0]
 	n := r.pairs(s, func(key, value string) {
-		switch slotOf(key) {
+		p := pair{key, value, slotOf(key)}
+		all = append(all, p)
+		switch p.slot {
 		case slotLevel:
 			lvl = value
 		case slotMessage:
@@ -35,15 +42,16 @@ func (r *Reader) logfmt(s string, rec *Record) bool {
 			at = value
 		}
 	})
-	r.rest = kept
+	r.kv = all
 	request := isMethod(strings.ToUpper(method)) && path != ""
 	if n < 2 || !request && (lvl == "" || text == "" && at == "") {
 		return false
 	}
 	rec.Form, rec.complete = Logfmt, true
 	q := &rec.Request
-	r.pairs(s, func(key, value string) {
-		switch slotOf(key) {
+	for _, p := range all {
+		key, value := p.key, p.value
+		switch p.slot {
 		case slotTime:
 			r.pairTime(key, value, rec)
 		case slotLevel:
@@ -79,20 +87,19 @@ func (r *Reader) logfmt(s string, rec *Record) bool {
 				r.rest.text(key, value)
 			}
 		default:
-			if !request || !q.pair(key, value) {
+			if !request || !q.pair(&p) {
 				r.rest.text(key, value)
 			}
 		}
-	})
-	if request {
-		rec.IsRequest = true
 	}
+	rec.IsRequest = request
 	return true
 }
 
 // pair takes a part of a request.
-func (q *Request) pair(key, value string) bool {
-	switch slotOf(key) {
+func (q *Request) pair(p *pair) bool {
+	value := p.value
+	switch p.slot {
 	case slotMethod:
 		q.Method = strings.ToUpper(value)
 	case slotPath:

@@ -1,9 +1,10 @@
 package applog
 
 import (
-	"net/netip"
 	"strconv"
 	"strings"
+
+	"github.com/sherd-forensics/sherd/parse/internal/jsonrecords"
 )
 
 // Request is an HTTP request as a line of a log tells it. All but Status and Bytes comes from whoever sent the request.
@@ -316,18 +317,10 @@ func (q *Request) remote(s string) {
 	if i := strings.IndexByte(s, ','); i >= 0 {
 		s = s[:i]
 	}
-	s = strings.TrimSpace(s)
-	if len(s) < 2 || len(s) > 64 {
-		return
-	}
-	// The commonest form first: an error of netip costs an allocation.
-	if strings.Count(s, ":") == 1 || s[0] == '[' {
-		if ap, err := netip.ParseAddrPort(s); err == nil {
-			q.RemoteIP, q.RemotePort = ap.Addr().Unmap().WithZone("").String(), int(ap.Port())
-			return
+	if ip, port := jsonrecords.AddressPort(strings.TrimSpace(s)); ip != "" {
+		q.RemoteIP = ip
+		if port != 0 {
+			q.RemotePort = port
 		}
-	}
-	if a, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
-		q.RemoteIP = a.Unmap().WithZone("").String()
 	}
 }

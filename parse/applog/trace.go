@@ -232,9 +232,6 @@ func begins(s string) trace {
 	return noTrace
 }
 
-// mayContinue reports whether a line without a known form can be the beginning of a trace.
-func mayContinue(t []byte) bool { return exception(t) }
-
 // exception reports whether t is the line that names an exception: "java.lang.IllegalStateException: text".
 func exception(t []byte) bool {
 	t = bytes.TrimPrefix(t, []byte("Uncaught "))

@@ -76,7 +76,7 @@ func (w *Writer) Line(l *Line) error {
 		return w.emit(&ev)
 	}
 	kind := begins(ev.Message)
-	if kind == noTrace && w.rec.Form == "" && !mayContinue(l.Text) {
+	if kind == noTrace && w.rec.Form == "" && !exception(l.Text) {
 		ev.Attributes = w.attr.JSON()
 		return w.emit(&ev)
 	}

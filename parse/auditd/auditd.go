@@ -379,7 +379,7 @@ func number(s string) int {
 func (g *group) kind(e *event.Event, call string, a *event.Attributes) {
 	f := g.fields
 	e.Kind = event.Syscall
-	by := cmp.Or(e.Process, cmp.Or(e.Path, "a process"))
+	by := cmp.Or(e.Process, e.Path, "a process")
 	failed := f["success"] == "no" || f["res"] == "failed" || f["res"] == "0"
 	var object string
 	for _, p := range g.paths {

@@ -10,15 +10,15 @@ package cgroup
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"path"
 	"strconv"
 	"strings"
 
+	"github.com/dustin/go-humanize"
+
 	"github.com/sherd-forensics/sherd/event"
 	"github.com/sherd-forensics/sherd/evidence"
-	"github.com/sherd-forensics/sherd/evidence/record"
 	"github.com/sherd-forensics/sherd/parse"
 )
 
@@ -99,11 +99,7 @@ func read(ctx context.Context, p *evidence.Package, skip func(parse.Skip), emit 
 			files[path.Base(e.Path)] = e.Path
 		}
 	}
-	at := p.Manifest().Started
-	var h record.Host
-	if b, err := p.ReadFile("host/host.json", maxFile); err == nil && json.Unmarshal(b, &h) == nil && h.Realtime > 0 {
-		at = h.Realtime
-	}
+	at := parse.Captured(p)
 	for i := range groups {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -189,15 +185,4 @@ func number(s, key string) (v int64, ok, bad bool) {
 	return v, ok, false
 }
 
-// size is bytes for people.
-func size(n int64) string {
-	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB"}
-	f, i := float64(n), 0
-	for f >= 1024 && i < len(units)-1 {
-		f, i = f/1024, i+1
-	}
-	if i == 0 {
-		return strconv.FormatInt(n, 10) + " B"
-	}
-	return strconv.FormatFloat(f, 'f', 1, 64) + " " + units[i]
-}
+func size(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }

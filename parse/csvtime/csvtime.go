@@ -18,13 +18,13 @@ import (
 	"github.com/sherd-forensics/sherd/internal/printable"
 	"github.com/sherd-forensics/sherd/internal/timestamp"
 	"github.com/sherd-forensics/sherd/parse"
+	"github.com/sherd-forensics/sherd/parse/internal/jsonrecords"
 )
 
 const (
 	maxColumns = 256
 	maxRow     = 1 << 20 // bytes; a longer one is a quote that is never closed
-	maxValue   = 2 << 10
-	maxMessage = 4096 // runes
+	maxMessage = 4096    // runes
 )
 
 // Format is CSV with a header that names a time.
@@ -215,7 +215,7 @@ func (t *table) emit(in *parse.Input, f []string, at, length int64, a *event.Att
 	var ok bool
 	if e.Time, mark, ok = t.when(f[t.time]); !ok {
 		e.Time = 0
-		a.String("time_text", clip(f[t.time]))
+		a.String("time_text", jsonrecords.Clip(f[t.time]))
 	}
 	a.String("time_assumed", mark.String())
 	used := map[string]bool{"time_text": true, "time_assumed": true, "further_columns": true}
@@ -234,23 +234,16 @@ func (t *table) emit(in *parse.Input, f []string, at, length int64, a *event.Att
 		}
 		used[name] = true
 		if !place(&e, name, v) {
-			a.String(name, clip(v))
+			a.String(name, jsonrecords.Clip(v))
 		}
 	}
-	a.String("further_columns", clip(strings.Join(more, ", ")))
+	a.String("further_columns", jsonrecords.Clip(strings.Join(more, ", ")))
 	if e.Message == "" {
 		e.Message = strings.Join(f, " ")
 	}
 	e.Message = printable.Clip(e.Message[:min(len(e.Message), 4*maxMessage)], maxMessage)
 	e.Attributes = a.JSON()
 	return emit(&e)
-}
-
-func clip(s string) string {
-	if len(s) > maxValue {
-		return s[:maxValue] + "…"
-	}
-	return s
 }
 
 // place puts a value into the column that its name means, and reports whether it fits there.

@@ -13,7 +13,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -22,7 +21,6 @@ import (
 
 	"github.com/sherd-forensics/sherd/event"
 	"github.com/sherd-forensics/sherd/evidence"
-	"github.com/sherd-forensics/sherd/evidence/record"
 	"github.com/sherd-forensics/sherd/internal/printable"
 	"github.com/sherd-forensics/sherd/parse"
 )
@@ -71,11 +69,7 @@ var Artifacts = parse.Artifacts{
 	Title:  "memory of processes",
 	Claims: isCore,
 	Read: func(ctx context.Context, p *evidence.Package, skip func(parse.Skip), emit parse.Emit) error {
-		at := p.Manifest().Started
-		var h record.Host
-		if b, err := p.ReadFile("host/host.json", 1<<20); err == nil && json.Unmarshal(b, &h) == nil && h.Realtime > 0 {
-			at = h.Realtime
-		}
+		at := parse.Captured(p)
 		for _, e := range p.Artifacts("process/") {
 			if !isCore(e.Path) {
 				continue

@@ -107,8 +107,8 @@ func (x *ocsf) Write(e *event.Event) error {
 			m["status_id"] = 2
 		}
 	case 6003:
-		m["actor"] = map[string]any{"user": map[string]any{"name": cmp.Or(e.Identity, cmp.Or(e.User, "unknown"))}}
-		m["api"] = map[string]any{"operation": cmp.Or(attribute(e, "operation"), cmp.Or(attribute(e, "verb"), "unknown"))}
+		m["actor"] = map[string]any{"user": map[string]any{"name": cmp.Or(e.Identity, e.User, "unknown")}}
+		m["api"] = map[string]any{"operation": cmp.Or(attribute(e, "operation"), attribute(e, "verb"), "unknown")}
 		endpoint(m, "src_endpoint", e.SrcIP, e.SrcPort)
 		fallback(m, "src_endpoint", map[string]any{"name": "unknown"})
 	case 2004:

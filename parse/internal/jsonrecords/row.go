@@ -84,11 +84,14 @@ func AddressPort(s string) (string, int) {
 	if s == "" || len(s) > 64 {
 		return "", 0
 	}
+	// What it can be is tried alone: an error of netip costs an allocation.
+	if s[0] == '[' || strings.Count(s, ":") == 1 {
+		if p, err := netip.ParseAddrPort(s); err == nil {
+			return p.Addr().Unmap().WithZone("").String(), int(p.Port())
+		}
+	}
 	if a, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
 		return a.Unmap().WithZone("").String(), 0
-	}
-	if p, err := netip.ParseAddrPort(s); err == nil {
-		return p.Addr().Unmap().WithZone("").String(), int(p.Port())
 	}
 	return "", 0
 }

@@ -315,36 +315,22 @@ func (n Node) First(names ...string) Node {
 
 // Each gives the members of an object with their names, or the elements of an array with none.
 func (n Node) Each(yield func(name string, v Node) bool) {
-	if t := n.Type(); t != Object && t != Array {
-		return
-	}
-	o := &n.t.nodes[n.i]
-	for i := n.i + 1; i < o.next; i = n.t.nodes[i].next {
-		c := &n.t.nodes[i]
-		name := ""
-		if o.typ == Object {
-			name = string(n.t.b[c.key:c.keyTo])
-			if c.keyEscaped {
-				name = unescape(n.t.b[c.key:c.keyTo])
-			}
-		}
-		if !yield(name, Node{n.t, i}) {
-			return
-		}
-	}
+	n.Members(func(name []byte, v Node) bool { return yield(string(name), v) })
 }
 
 // Members is Each without making a string of each name: a name is valid within the call alone.
 func (n Node) Members(yield func(name []byte, v Node) bool) {
-	if n.Type() != Object {
+	object := n.Type() == Object
+	if !object && n.Type() != Array {
 		return
 	}
 	o := &n.t.nodes[n.i]
 	for i := n.i + 1; i < o.next; i = n.t.nodes[i].next {
-		c := &n.t.nodes[i]
-		name := n.t.b[c.key:c.keyTo]
-		if c.keyEscaped {
-			name = []byte(unescape(name))
+		var name []byte
+		if c := &n.t.nodes[i]; object {
+			if name = n.t.b[c.key:c.keyTo]; c.keyEscaped {
+				name = []byte(unescape(name))
+			}
 		}
 		if !yield(name, Node{n.t, i}) {
 			return
