@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"flag"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,39 +12,18 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sherd-forensics/sherd/event"
-	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/parse"
+	"github.com/sherd-forensics/sherd/parse/parsetest"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 func events(t testing.TB, files map[string]string) (out []event.Event, skips []parse.Skip) {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "x.sherd")
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	w, err := evidence.NewWriter(f, evidence.WriterOptions{Tool: "test", ID: "0123456789abcdef0123456789abcdef"})
-	if err != nil {
-		t.Fatal(err)
-	}
 	files["host/host.json"] = `{"realtime":1795489331000000000,"monotonic":1}`
+	artifacts := map[string][]byte{}
 	for name, s := range files {
-		if _, err := w.Add(evidence.Meta{Path: name, Origin: "test"}, []byte(s)); err != nil {
-			t.Fatal(err)
-		}
+		artifacts[name] = []byte(s)
 	}
-	if _, err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	p, err := evidence.Open(path, evidence.OpenOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
-	err = Artifacts.Read(context.Background(), p, func(s parse.Skip) { skips = append(skips, s) }, func(e *event.Event) error {
+	err := Artifacts.Read(context.Background(), parsetest.Package(t, artifacts), func(s parse.Skip) { skips = append(skips, s) }, func(e *event.Event) error {
 		c := *e
 		c.Attributes = bytes.Clone(e.Attributes)
 		if !json.Valid(c.Attributes) || int(e.Length) != len(files[e.Artifact]) {
@@ -84,18 +62,7 @@ func TestGolden(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if *update {
-		if err := os.WriteFile("testdata/v1.golden", got.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile("testdata/v1.golden")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), got.String()); d != "" {
-		t.Errorf("(-want +got):\n%s", d)
-	}
+	parsetest.Compare(t, "testdata/v1.golden", got.Bytes())
 }
 
 func TestUnified(t *testing.T) {

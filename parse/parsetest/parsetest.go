@@ -8,12 +8,14 @@ import (
 	"encoding/json"
 	"flag"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sherd-forensics/sherd/event"
+	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/parse"
 )
 
@@ -146,9 +148,14 @@ func Golden(t *testing.T, f parse.Format, file string, o Options) {
 			t.Fatal(err)
 		}
 	}
-	golden := file + ".golden"
+	Compare(t, file+".golden", got.Bytes())
+}
+
+// Compare holds got against a golden file; -update writes it.
+func Compare(t *testing.T, golden string, got []byte) {
+	t.Helper()
 	if *update {
-		if err := os.WriteFile(golden, got.Bytes(), 0o644); err != nil {
+		if err := os.WriteFile(golden, got, 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
@@ -157,9 +164,38 @@ func Golden(t *testing.T, f parse.Format, file string, o Options) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(string(want), got.String()); d != "" {
+	if d := cmp.Diff(string(want), string(got)); d != "" {
 		t.Errorf("%s (-want +got; -update writes it):\n%s", golden, d)
 	}
+}
+
+// Package seals artifacts, by their paths, into a package and opens it.
+func Package(t testing.TB, artifacts map[string][]byte) *evidence.Package {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "x.sherd")
+	out, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	w, err := evidence.NewWriter(out, evidence.WriterOptions{Tool: "test", ID: "0123456789abcdef0123456789abcdef"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range artifacts {
+		if _, err := w.Add(evidence.Meta{Path: name, Origin: "test"}, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p, err := evidence.Open(path, evidence.OpenOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close() })
+	return p
 }
 
 // maxFuzzEvents bounds what a few bytes may turn into: more is an amplification that an attacker could use.

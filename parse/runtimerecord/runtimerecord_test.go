@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"flag"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,44 +13,17 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sherd-forensics/sherd/event"
-	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/parse"
+	"github.com/sherd-forensics/sherd/parse/parsetest"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
-
-// seal makes a package of target/ documents.
-func seal(t testing.TB, docs map[string][]byte) *evidence.Package {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "x.sherd")
-	out, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer out.Close()
-	w, err := evidence.NewWriter(out, evidence.WriterOptions{Tool: "test", ID: "0123456789abcdef0123456789abcdef"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, b := range docs {
-		if _, err := w.Add(evidence.Meta{Path: folder + name, Origin: "test"}, b); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	p, err := evidence.Open(path, evidence.OpenOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { p.Close() })
-	return p
-}
 
 func events(t testing.TB, docs map[string][]byte) (out []event.Event, skips []parse.Skip) {
 	t.Helper()
-	err := Artifacts.Read(context.Background(), seal(t, docs), func(s parse.Skip) { skips = append(skips, s) }, func(e *event.Event) error {
+	artifacts := map[string][]byte{}
+	for name, b := range docs {
+		artifacts[folder+name] = b
+	}
+	err := Artifacts.Read(context.Background(), parsetest.Package(t, artifacts), func(s parse.Skip) { skips = append(skips, s) }, func(e *event.Event) error {
 		c := *e
 		c.Attributes = bytes.Clone(e.Attributes)
 		b := docs[strings.TrimPrefix(e.Artifact, folder)]
@@ -99,19 +71,7 @@ func TestGolden(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			golden := filepath.Join("testdata", runtime+".golden")
-			if *update {
-				if err := os.WriteFile(golden, got.Bytes(), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if d := cmp.Diff(string(want), got.String()); d != "" {
-				t.Errorf("(-want +got):\n%s", d)
-			}
+			parsetest.Compare(t, filepath.Join("testdata", runtime+".golden"), got.Bytes())
 		})
 	}
 }
