@@ -122,6 +122,9 @@ func (w *work) readLogs(ctx context.Context) error {
 			return ctx.Err()
 		}
 		if err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err() // it is no fault of the log
+			}
 			w.logs.broken++
 			continue
 		}

@@ -20,6 +20,7 @@ var programs = map[string][]string{
 	Docker:     {"dockerd", "docker", "containerd", "runc"},
 	Podman:     {"podman", "conmon", "runc"},
 	Runc:       {"runc"},
+	Kubernetes: {"etcd", "runc", "ip"},
 }
 
 func (l *Lab) installed(runtime string) error {
@@ -46,13 +47,18 @@ func (l *Lab) installed(runtime string) error {
 // daemon starts a program that outlives this process, unless it answers already, and waits until its socket
 // accepts.
 func (l *Lab) daemon(ctx context.Context, name, socket string, env []string, argv ...string) error {
-	if answers(socket) {
+	return l.daemonUntil(ctx, name, "at "+socket, func() bool { return answers(socket) }, env, argv...)
+}
+
+// daemonUntil is daemon for a program that says in another way that it is ready, and where it then is.
+func (l *Lab) daemonUntil(ctx context.Context, name, where string, ready func() bool, env []string, argv ...string) error {
+	if ready() {
 		return nil
 	}
 	pidFile := filepath.Join(l.run, name+".pid")
 	if pid := l.daemonPID(name); pid != 0 {
 		// It runs but does not accept: still starting, or hung.
-		if waitFor(ctx, 5*time.Second, func() bool { return answers(socket) }) {
+		if waitFor(ctx, 5*time.Second, ready) {
 			return nil
 		}
 		if err := end(pid, 10*time.Second); err != nil {
@@ -81,18 +87,18 @@ func (l *Lab) daemon(ctx context.Context, name, socket string, env []string, arg
 	exited := make(chan error, 1)
 	go func() { exited <- cmd.Wait() }()
 	deadline := time.After(60 * time.Second)
-	for !answers(socket) {
+	for !ready() {
 		select {
 		case err := <-exited:
 			return fmt.Errorf("%s ended at once (%w); the end of %s:\n%s", name, orExit(err), logPath, tail(logPath, 15))
 		case <-deadline:
-			return fmt.Errorf("%s does not answer at %s after 60 s; the end of %s:\n%s", name, socket, logPath, tail(logPath, 15))
+			return fmt.Errorf("%s does not answer %s after 60 s; the end of %s:\n%s", name, where, logPath, tail(logPath, 15))
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-	fmt.Fprintf(l.say, "lab: started %s (pid %d) at %s in %.1f s\n", name, pid, socket, time.Since(began).Seconds())
+	fmt.Fprintf(l.say, "lab: started %s (pid %d) %s in %.1f s\n", name, pid, where, time.Since(began).Seconds())
 	return nil
 }
 
@@ -115,10 +121,23 @@ func (l *Lab) daemonPID(name string) int {
 		return 0
 	}
 	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	if err != nil || !strings.Contains(string(cmdline), l.run) {
+	if err != nil || !strings.Contains(string(cmdline), l.run+"/") && !strings.Contains(string(cmdline), l.base+"/") {
 		return 0
 	}
 	return pid
+}
+
+// endDaemon ends one of the lab's daemons, if it runs.
+func (l *Lab) endDaemon(name string) error {
+	pid := l.daemonPID(name)
+	if pid == 0 {
+		return nil
+	}
+	if err := end(pid, 15*time.Second); err != nil {
+		return err
+	}
+	fmt.Fprintf(l.say, "lab: ended %s (pid %d)\n", name, pid)
+	return nil
 }
 
 func answers(socket string) bool {

@@ -33,16 +33,11 @@ func (l *Lab) Down(ctx context.Context, everything bool) error {
 	// Errors of single steps do not keep the next from being tried: what matters is what is left at the end.
 	var errs error
 	if err := l.installed(Runc); err == nil {
+		errs = errors.Join(errs, l.stopKubernetes(ctx))
 		errs = errors.Join(errs, l.removeContainers(ctx))
 	}
 	for _, name := range []string{"c2", dockerName("vfs"), Docker, Containerd} {
-		if pid := l.daemonPID(name); pid != 0 {
-			if err := end(pid, 15*time.Second); err != nil {
-				errs = errors.Join(errs, err)
-				continue
-			}
-			fmt.Fprintf(l.say, "lab: ended %s (pid %d)\n", name, pid)
-		}
+		errs = errors.Join(errs, l.endDaemon(name))
 	}
 	errs = errors.Join(errs, l.endStrays(), l.unmountAll())
 	for _, n := range l.bridge.namespaces() {

@@ -15,7 +15,11 @@ import (
 var footprints = []string{
 	"/etc/docker/key.json", "/etc/docker",
 	"/etc/cni/net.d/cni.lock", "/etc/cni/net.d", "/etc/cni",
-	"/run/containerd/runc/" + containerdNamespace, "/run/containerd/runc/moby", "/run/containerd/runc", "/run/containerd/s", "/run/containerd",
+	"/run/containerd/runc/" + containerdNamespace, "/run/containerd/runc/moby", "/run/containerd/runc", "/run/containerd/s",
+	"/run/containerd/io.containerd.sandbox.controller.v1.shim", "/run/containerd/fifo", "/run/containerd",
+	"/var/log/containers", "/var/log/pods", "/var/lib/cni/results", "/var/lib/cni/networks", "/var/lib/cni", "/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint", "/var/lib/kubelet/device-plugins/kubelet.sock",
+	"/var/lib/kubelet/device-plugins/DEPRECATION", "/var/lib/kubelet/device-plugins", "/var/lib/kubelet",
+	"/opt/cni/bin", "/opt/cni", "/opt/nri", "/run/netns",
 	"/run/docker/plugins", "/run/docker", "/run/runc", "/run/netns",
 	"/var/lib/containers/cache/blob-info-cache-v1.boltdb", "/var/lib/containers/cache", "/var/lib/containers",
 }

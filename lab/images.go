@@ -14,7 +14,7 @@ import (
 )
 
 // Images are the names of the images that the lab can build.
-var Images = []string{"static", "base", "python3", "nodejs", "goweb", "pyweb", "nodeweb"}
+var Images = []string{"static", "base", "python3", "nodejs", "goweb", "pyweb", "nodeweb", "pause"}
 
 // Image builds the named image, or finds it built.
 func (l *Lab) Image(ctx context.Context, name string) (image.Image, error) {
@@ -67,6 +67,12 @@ func (l *Lab) recipe(ctx context.Context, name string) (image.Recipe, error) {
 		r.Packages, r.Entrypoint = image.Python3, []string{"/usr/bin/python3.11"}
 	case "nodejs":
 		r.Packages, r.Entrypoint = image.Node, []string{"/usr/bin/node"}
+	case "pause":
+		program, err := l.program(ctx, "kubernetes/pause")
+		if err != nil {
+			return r, err
+		}
+		r.Entrypoint, r.Files = []string{"/pause"}, []image.File{{Path: "/pause", Mode: 0o755, Data: program}}
 	case "goweb":
 		server, err := l.program(ctx, "victims/goweb")
 		if err != nil {
@@ -119,6 +125,14 @@ func source() (string, error) {
 	return "", fmt.Errorf("the lab's source is not here: run it inside the repository")
 }
 
+// goCommand is the path of Go, which need not be on the PATH: then it is make's own.
+func goCommand(ctx context.Context, src string) (string, error) {
+	if path, err := exec.LookPath("go"); err == nil {
+		return path, nil
+	}
+	return command(ctx, filepath.Join(filepath.Dir(src), "scripts", "go.sh"))
+}
+
 // compiled are the programs that this process has compiled already: their source is not looked at twice.
 var compiled sync.Map
 
@@ -142,12 +156,9 @@ func (l *Lab) programFile(ctx context.Context, dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	goTool, err := exec.LookPath("go")
+	goTool, err := goCommand(ctx, src)
 	if err != nil {
-		// Make's own Go need not be on the PATH.
-		if goTool, err = command(ctx, filepath.Join(filepath.Dir(src), "scripts", "go.sh")); err != nil {
-			return "", err
-		}
+		return "", err
 	}
 	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
 		return "", err

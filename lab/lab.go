@@ -96,7 +96,7 @@ func (l *Lab) RuncRoot() string { return filepath.Join(l.run, "runc") }
 
 // Env is what a program needs in its environment to find the lab's runtimes.
 func (l *Lab) Env() []string {
-	return []string{
+	env := []string{
 		"SHERD_LAB=" + l.base,
 		"DOCKER_HOST=" + l.DockerHost(),
 		"CONTAINERD_ADDRESS=" + l.ContainerdAddress(),
@@ -105,9 +105,13 @@ func (l *Lab) Env() []string {
 		"SHERD_PODMAN_RUNROOT=" + l.PodmanRunRoot(),
 		"SHERD_RUNC_ROOT=" + l.RuncRoot(),
 	}
+	if exists(l.Kubeconfig()) {
+		env = append(env, "KUBECONFIG="+l.Kubeconfig())
+	}
+	return env
 }
 
-// Up starts the named runtimes (all if none is named) and puts the images into them that are asked for later
+// Up starts the named runtimes (all but Kubernetes if none is named) and puts the images into them that are asked for later
 // by Run. A runtime that answers already is left alone.
 func (l *Lab) Up(ctx context.Context, runtimes ...string) error {
 	if os.Getuid() != 0 {
@@ -160,8 +164,10 @@ func (l *Lab) start(ctx context.Context, runtime string) error {
 		return l.preparePodman(ctx)
 	case Runc:
 		return os.MkdirAll(l.RuncRoot(), 0o711)
+	case Kubernetes:
+		return l.startKubernetes(ctx)
 	}
-	return fmt.Errorf("unknown runtime %q: known are docker, containerd, podman and runc", runtime)
+	return fmt.Errorf("unknown runtime %q: known are docker, containerd, podman, runc and kubernetes", runtime)
 }
 
 // lock takes the lab's file lock, which keeps processes from starting or ending the same daemons at once.

@@ -2,10 +2,10 @@
 # Installs what the lab needs from Debian's packages: the runtimes, and a C compiler for the one library that an
 # attack preloads. Does nothing where all is there. Needs root and Debian 12 or a system with the same packages.
 set -euo pipefail
-packages=(containerd runc docker.io podman iproute2 gcc libc6-dev ca-certificates)
+packages=(containerd runc docker.io podman iproute2 etcd-server containernetworking-plugins gcc libc6-dev ca-certificates)
 export PATH=$PATH:/usr/sbin:/sbin
 missing=no
-for program in containerd ctr runc dockerd docker podman conmon ip gcc dpkg-deb apt-get; do
+for program in containerd ctr runc dockerd docker podman conmon ip etcd gcc dpkg-deb apt-get; do
 	command -v "$program" >/dev/null || missing=yes
 done
 [ "$missing" = no ] && exit 0

@@ -11,7 +11,7 @@ import (
 	"github.com/sherd-forensics/sherd/internal/testenv"
 )
 
-// Need gives a test the lab with the named runtimes up (all if none is named). It skips loudly without root, and
+// Need gives a test the lab with the named runtimes up (all but Kubernetes if none is named). It skips loudly without root, and
 // fails when a runtime that is installed does not start. The daemons stay for other packages' tests; `make test`
 // ends them.
 func Need(t testing.TB, runtimes ...string) *Lab {
@@ -24,7 +24,7 @@ func Need(t testing.TB, runtimes ...string) *Lab {
 		testenv.NeedTool(t, programs[r]...)
 	}
 	l := Open(logWriter{t})
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute) // the cluster may have to be compiled
 	defer cancel()
 	if err := l.Up(ctx, runtimes...); err != nil {
 		t.Fatal(err)

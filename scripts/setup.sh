@@ -21,6 +21,7 @@ want runc runc
 want dockerd docker.io
 want podman podman
 want ip iproute2
+want etcd etcd-server
 want iptables iptables
 want fusermount3 fuse3
 want chromium chromium

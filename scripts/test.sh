@@ -13,6 +13,8 @@ trap 'rm -f "$out"' EXIT
 "$go" vet ./... || exit 1
 if [ "$(id -u)" = 0 ]; then
 	"$go" run ./lab/cmd/lab up || exit 1
+	# Compiled once on a machine, for minutes.
+	"$go" run ./lab/cmd/lab up kubernetes || exit 1
 fi
 # Packages run two at a time: the machine's runtimes are shared, and integration tests wait more than they compute.
 "$go" test -p 2 "${flags[@]}" -v ./... >"$out" 2>&1

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -9,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os"
 	"strings"
 	"time"
 
@@ -16,6 +18,7 @@ import (
 	"github.com/mattn/go-runewidth"
 
 	"github.com/sherd-forensics/sherd/cmd/internal/console"
+	"github.com/sherd-forensics/sherd/event"
 	"github.com/sherd-forensics/sherd/internal/printable"
 	"github.com/sherd-forensics/sherd/lake"
 	"github.com/sherd-forensics/sherd/lake/query"
@@ -154,8 +157,11 @@ func (v *view) table(ctx context.Context, w io.Writer) error {
 	}
 	kinds, whos, times := 0, 0, 0
 	one := alone(page.Rows)
-	narrow := whoWidth
-	if console.Width(v.app.out) < 120 && !f.wide && f.output == "" {
+	narrow, width := whoWidth, console.Width(v.app.out)
+	if f.wide || f.output != "" || !console.IsTerminal(v.app.out) && os.Getenv("COLUMNS") == "" {
+		width = math.MaxInt32 // nothing to fit: a pipe gets whole lines
+	}
+	if width < 120 {
 		narrow = whoWidth / 2
 	}
 	for i := range page.Rows {
@@ -163,10 +169,6 @@ func (v *view) table(ctx context.Context, w io.Writer) error {
 		kinds = max(kinds, min(runewidth.StringWidth(string(r.Kind)), kindWidth))
 		whos = max(whos, min(runewidth.StringWidth(printable.Text(who(r, one))), narrow))
 		times = max(times, len(v.clock(r.Time)))
-	}
-	width := console.Width(v.app.out)
-	if f.wide || f.output != "" {
-		width = math.MaxInt32
 	}
 	colour := console.Colour(v.app.out) && f.output == ""
 	for i := range page.Rows {
@@ -177,10 +179,15 @@ func (v *view) table(ctx context.Context, w io.Writer) error {
 		}
 		room := max(width-runewidth.StringWidth(head), 20)
 		message := runewidth.Truncate(printable.Text(r.Message), room, "…")
+		more := ""
+		if room -= runewidth.StringWidth(message); room > 8 {
+			more = runewidth.Truncate(fields(r), room, "…")
+		}
 		if colour {
 			head = "\x1b[2m" + head[:times] + "\x1b[0m" + head[times:]
+			more = "\x1b[2m" + more + "\x1b[0m"
 		}
-		fmt.Fprintln(w, head+message)
+		fmt.Fprintln(w, head+message+more)
 		if f.cite || v.app.verbose {
 			fmt.Fprintf(w, "    %s\n", v.citation(r))
 		}
@@ -197,6 +204,39 @@ func (v *view) table(ctx context.Context, w io.Writer) error {
 	return nil
 }
 
+// ofWriter are the attributes by which a log's reader says how it read a line; they tell nothing of what happened.
+var ofWriter = map[string]bool{"form": true, "level": true, "format": true, "stream": true, "caller": true, "time_assumed": true, "app_pid": true, "logger": true, "thread": true}
+
+// fields are what an application wrote beside the message of its line, as it would write them.
+func fields(r *lake.Row) string {
+	if r.Kind != event.LogLine || len(r.Attributes) == 0 {
+		return ""
+	}
+	d := json.NewDecoder(bytes.NewReader(r.Attributes))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return ""
+	}
+	var b strings.Builder
+	for d.More() && b.Len() < 1024 {
+		var value json.RawMessage
+		key, err := d.Token()
+		if err != nil || d.Decode(&value) != nil {
+			break
+		}
+		name, _ := key.(string)
+		if ofWriter[name] {
+			continue
+		}
+		text := string(value)
+		var s string
+		if json.Unmarshal(value, &s) == nil && !strings.ContainsAny(s, " \"=") {
+			text = s
+		}
+		b.WriteString("  " + printable.Text(name) + "=" + printable.Text(text))
+	}
+	return b.String()
+}
+
 // nothing explains an empty answer.
 func (v *view) nothing(ctx context.Context) error {
 	total, err := v.t.Count(ctx, nil)
@@ -208,6 +248,9 @@ func (v *view) nothing(ctx context.Context) error {
 		return nil
 	}
 	v.app.note("none of %s matches", console.Plural(int(total), "event"))
+	for _, h := range v.query.Hints() {
+		v.app.note("%s", printable.Text(h))
+	}
 	return nil
 }
 

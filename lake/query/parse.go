@@ -204,17 +204,22 @@ func (p *parser) values(field string) (Node, *Error) {
 	return &Or{or}, nil
 }
 
-// field takes NAME: and reports whether there was one. http://… and fe80::1 are no fields.
-func (p *parser) field() (string, bool) {
-	i := p.at
-	for i < len(p.text) {
-		c := p.text[i]
+// nameLength is the length of a field's name that s begins with, 0 without one.
+func nameLength(s string) int {
+	i := 0
+	for ; i < len(s); i++ {
+		c := s[i]
 		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_' || c == '@'
-		if !letter && (i == p.at || strings.IndexByte("0123456789.-", c) < 0) {
+		if !letter && (i == 0 || strings.IndexByte("0123456789.-", c) < 0) {
 			break
 		}
-		i++
 	}
+	return i
+}
+
+// field takes NAME: and reports whether there was one. http://… and fe80::1 are no fields.
+func (p *parser) field() (string, bool) {
+	i := p.at + nameLength(p.text[p.at:])
 	if i == p.at || i >= len(p.text) || p.text[i] != ':' {
 		return "", false
 	}
@@ -239,7 +244,11 @@ func (p *parser) condition(begin scanner, name string, depth int) (Node, *Error)
 	case "around":
 		return p.around()
 	case "has":
+		at := p.scanner
 		v, _ := p.word("()")
+		if nameLength(v) != len(v) {
+			return nil, at.fail("a field's name is letters, digits and _ . - @", "has:sha256, has:http_status")
+		}
 		if err := known(begin, v); err != nil {
 			return nil, err
 		}

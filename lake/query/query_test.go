@@ -28,6 +28,34 @@ var sample = event.Event{
 	Offset: 812204, Length: 131, Attributes: []byte(`{"http_status":201,"http_user_agent":"curl/8.5","level":"INFO","trace.id":"ab","ok":true,"ratio":0.5,"none":null}`),
 }
 
+// TestHints says what may have been meant where nothing matched.
+func TestHints(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                               "",
+		"avatar kind:http.request":       "",
+		"curl or wget":                   `"or" is a word`,
+		"curl and not wget":              `"and" is a word to look for; the operator is AND|"not" is a word`,
+		"system:anonymous":               `"system:anonymous" in quotes`,
+		"NOT (http_status:500 OR x)":     `"http_status:500" in quotes`,
+		"system:a OR system:b":           `"system:a" in quotes`,
+		"attributes.level:info user:bob": `"level:info" in quotes`,
+	} {
+		q, err := query.Parse(text, query.Options{Now: now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := q.Hints()
+		if want == "" && len(got) > 0 {
+			t.Errorf("%q: %q", text, got)
+		}
+		for i, w := range strings.Split(want, "|") {
+			if want != "" && (i >= len(got) || !strings.Contains(got[i], w)) {
+				t.Errorf("%q: hint %d of %q lacks %s", text, i, got, w)
+			}
+		}
+	}
+}
+
 // TestMatch says what each construct means.
 func TestMatch(t *testing.T) {
 	for q, want := range map[string]bool{
@@ -236,6 +264,7 @@ func TestErrors(t *testing.T) {
 		{"kind:>a", 6, "no order"},
 		{"ü ü kind:[a TO b]", 10, "no order"}, // runes, not bytes
 		{"has:", 5, "missing"},
+		{`has:a\\`, 5, "letters"},
 		{strings.Repeat("(", 200) + "a", 0, "nested"},
 		{strings.Repeat("NOT ", 200) + "a", 0, "nested"},
 		{strings.Repeat("a ", 40000), 1, "bytes"},

@@ -65,6 +65,8 @@ type Record struct {
 	Stack   string // a stack trace inside the record
 	Trace   string // an identifier that joins lines of one request
 	Host    string
+	// Pod, Namespace and Container are whom a line of the kubelet or of another part of Kubernetes is about.
+	Pod, Namespace, Container string
 	// Request is of a line that logs one; its Method is empty otherwise. An error log's line about a request has a Request with no Status
 	// and IsRequest false.
 	Request   Request

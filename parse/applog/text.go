@@ -79,9 +79,14 @@ func (r *Reader) klog(s string, rec *Record) bool {
 			if m, err := strconv.Unquote(q); err == nil {
 				rec.Message = m
 				r.pairs(body[len(q):], func(key, value string) {
-					if key == "err" {
+					switch key {
+					case "err":
 						rec.Error = value
 						return
+					case "pod", "pods":
+						rec.pod(value)
+					case "containerName":
+						rec.Container = value
 					}
 					r.rest.text(key, value)
 				})
@@ -90,6 +95,25 @@ func (r *Reader) klog(s string, rec *Record) bool {
 	}
 	r.access(body, rec) // of an API server; Form stays
 	return true
+}
+
+// pod takes the pod that a structured line of Kubernetes is about: "namespace/name", or a list of one such.
+func (rec *Record) pod(value string) {
+	value = strings.TrimSuffix(strings.TrimPrefix(value, `["`), `"]`)
+	namespace, name, ok := strings.Cut(value, "/")
+	if ok && isName(namespace) && isName(name) {
+		rec.Namespace, rec.Pod = namespace, name
+	}
+}
+
+// isName tells a name of Kubernetes: a DNS subdomain of RFC 1123.
+func isName(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c-'a' >= 26 && c-'0' >= 10 && c != '-' && c != '.' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 253
 }
 
 // header takes the time that s begins with, and what in brackets or between tabs goes with it, and gives what follows.

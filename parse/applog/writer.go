@@ -1,6 +1,7 @@
 package applog
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"time"
@@ -152,6 +153,10 @@ func (rec *Record) Fill(e *event.Event, attr *event.Attributes) {
 		e.Node = rec.Host
 	} else if rec.Host != e.Container && rec.Host != e.Pod {
 		attr.String("host", clip(rec.Host, maxValue))
+	}
+	if rec.Pod != "" && e.Pod == "" {
+		e.Pod, e.Namespace = rec.Pod, rec.Namespace
+		e.Container = cmp.Or(e.Container, clip(rec.Container, 256))
 	}
 	attr.String("form", rec.Form)
 	attr.String("level", rec.Level)

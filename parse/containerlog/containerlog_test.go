@@ -24,7 +24,7 @@ import (
 	"github.com/sherd-forensics/sherd/parse/parsetest"
 )
 
-var fixtures = []string{"docker.json-file", "docker.json-file.1.gz", "docker.local", "podman.k8s-file"}
+var fixtures = []string{"docker.json-file", "docker.json-file.1.gz", "docker.local", "podman.k8s-file", "kubelet.cri"}
 
 // boot is where the kernel's log of these tests counts from.
 const boot = 1_000_000_000

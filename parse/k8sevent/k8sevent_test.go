@@ -8,7 +8,7 @@ import (
 	"github.com/sherd-forensics/sherd/parse/parsetest"
 )
 
-var files = []string{"testdata/events.json", "testdata/watch.jsonl"}
+var files = []string{"testdata/events.json", "testdata/events.v1.json", "testdata/watch.jsonl"}
 
 func TestGolden(t *testing.T) {
 	for _, f := range files {

@@ -19,10 +19,12 @@ import (
 
 const usage = `usage: lab COMMAND
   up [docker containerd podman runc]   start runtimes (all), nothing if they run
+  up kubernetes                        start a cluster of one real node; compiles it first, for minutes, once
   down [-all]                          end and delete everything; -all the packages and images too
   status                               what runs
   env                                  the environment by which programs find the lab: eval "$(lab env)"
   build [IMAGE...]                     build images (all): ` + "%s" + `
+  load-kubernetes IMAGE                put an image into the cluster's node and print the name by which pods ask for it
   run RUNTIME IMAGE [NAME]             start a container and print its target
   attack [NAME [RUNTIME]]              break into a new container and print what is true of it; no NAME lists them
   demo [-env FILE] | demo-down         a shop's checkout, broken into, left running; FILE gets TARGET and the environment
@@ -98,6 +100,15 @@ func run(ctx context.Context, args []string) error {
 		return demo(ctx, l, args)
 	case "demo-down":
 		return l.DemoDown(ctx)
+	case "load-kubernetes":
+		if len(args) != 1 {
+			return &usageError{}
+		}
+		ref, err := l.LoadKubernetes(ctx, args[0])
+		if err == nil {
+			fmt.Println(ref)
+		}
+		return err
 	case "c2":
 		if len(args) != 2 {
 			return &usageError{}
