@@ -1,6 +1,7 @@
 package query
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"regexp"
@@ -333,7 +334,7 @@ func (p *parser) text1(field string) (Node, *Error) {
 		if pattern := glob(s, escaped); strings.Trim(pattern, "*") != "" {
 			return &Like{field, lower(pattern)}, nil
 		}
-		return &Has{"message"}, nil
+		return &Has{cmp.Or(field, "message")}, nil
 	}
 	return &Contains{field, lower(s)}, nil
 }
@@ -457,7 +458,10 @@ func (p *parser) exact(field string, k kind) (Node, *Error) {
 		}
 	}
 	if wild(s, escaped) {
-		return &Like{field, lower(glob(s, escaped))}, nil
+		if pattern := glob(s, escaped); strings.Trim(pattern, "*") != "" {
+			return &Like{field, lower(pattern)}, nil
+		}
+		return &Has{field}, nil
 	}
 	return &Equal{field, lower(s)}, nil
 }
