@@ -11,7 +11,7 @@ export CGO_ENABLED ?= 1
 # What a build starts finds the same Go.
 export PATH := $(dir $(GO)):$(PATH)
 
-.PHONY: all build demo demo-down test test-race lint bench fuzz image lab-up lab-down setup clean
+.PHONY: all build demo demo-down test test-race lint bench score fuzz image lab-up lab-down setup clean
 
 all: build
 
@@ -55,6 +55,11 @@ $(BIN)/golangci-lint-$(GOLANGCI):
 
 bench: setup build
 	@scripts/bench.sh
+
+# Attacks and honest work whose truth is known, played, judged and compared: docs/scoreboard.md. NAMES=… plays some of them.
+score: setup build
+	$(GO) run ./lab/cmd/score $(if $(NAMES),$(NAMES),-o docs/scoreboard.md)
+	@$(GO) run ./lab/cmd/lab down
 
 # Each fuzz target for FUZZTIME.
 fuzz:

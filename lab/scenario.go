@@ -1,0 +1,391 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Scenario is what happens to one container, an attack or something honest that looks like one, as scenario.yaml below
+// lab/scenarios/NAME says it, and what is then true of it, as truth.yaml says.
+type Scenario struct {
+	Name string `yaml:"-"`
+	Dir  string `yaml:"-"`
+	What string `yaml:"what"` // in one line
+	// Victim is the container.
+	Victim Victim `yaml:"victim"`
+	// Steps happen one after the other.
+	Steps []Step `yaml:"steps"`
+	// Variants are when the evidence is taken: "running", just afterwards; "noise", after a while of honest work; "exited", after
+	// the container has ended. None is running alone.
+	Variants []string      `yaml:"variants"`
+	Truth    ScenarioTruth `yaml:"-"`
+}
+
+// Victim says which container a scenario happens to.
+type Victim struct {
+	Image    string   `yaml:"image"`
+	Runtime  string   `yaml:"runtime"` // docker unless said
+	User     string   `yaml:"user"`
+	Env      []string `yaml:"env"`
+	ReadOnly bool     `yaml:"readonly"`
+	Tmpfs    []string `yaml:"tmpfs"`
+	Volumes  []string `yaml:"volumes"` // VOLUME is a directory of the scenario's own, with what its folder volume holds; RUNTIME_SOCKET is Docker's
+	CapAdd   []string `yaml:"cap_add"`
+	Args     []string `yaml:"args"`
+}
+
+// Step is one thing that happens; one of its fields is set. A step of the intruder's is one whose field says so.
+type Step struct {
+	Load time.Duration `yaml:"load"` // honest requests, side by side
+	Wait time.Duration `yaml:"wait"`
+	// Attack is one of the lab's own (Attacks), the intruder's.
+	Attack string `yaml:"attack"`
+	// Python and Node are files of the scenario that the victim of that language is made to run by its flaw, the intruder's.
+	Python string `yaml:"python"`
+	Node   string `yaml:"node"`
+	// Upload is what goweb is made to write anywhere, the intruder's.
+	Upload *Upload `yaml:"upload"`
+	// Exec runs a program in the container by its runtime, as an operator does.
+	Exec []string `yaml:"exec"`
+	// Request is an honest request: METHOD PATH.
+	Request string `yaml:"request"`
+	// Calls waits for the program that the step has started to call the intruder's listener.
+	Calls bool `yaml:"calls"`
+	// Signal is sent to the container's first process: "HUP".
+	Signal string `yaml:"signal"`
+}
+
+// Upload is a file that is written into a container: From is a file of the scenario, or "implant".
+type Upload struct {
+	From string `yaml:"from"`
+	To   string `yaml:"to"`
+	Mode string `yaml:"mode"`
+}
+
+// ScenarioTruth is what a verdict on the scenario must say and must not. ${C2}, ${C2_HOST}, ${C2_PORT}, ${HOST}, ${SHA256} (of what
+// the intruder brought) and ${EXE} (of the process that called) stand for what is known only when it has run.
+type ScenarioTruth struct {
+	Verdict []string `yaml:"verdict"` // any of these is right
+	// Entry is nil for a control.
+	Entry *Entry `yaml:"entry"`
+	Scope []Fact `yaml:"scope"`
+	// May are facts that are true but need not be named.
+	May []Fact `yaml:"may"`
+	// Never are facts that must not be named, beside all that is neither in Scope nor in May.
+	Never  []Fact   `yaml:"never"`
+	Impact []string `yaml:"impact"` // types that must be named
+	// ImpactLive are types that must be named as long as the container runs.
+	ImpactLive []string `yaml:"impact_live"`
+	// MayImpact are types that are true too.
+	MayImpact []string `yaml:"may_impact"`
+}
+
+// Entry is how they got in. Technique may be one of several, separated by blanks. Request is in the bytes of one of the cited
+// lines. An entry that can't be known from what the container leaves has Unknown.
+type Entry struct {
+	Technique string `yaml:"technique"`
+	Request   string `yaml:"request"`
+	Unknown   bool   `yaml:"unknown"`
+}
+
+// Fact is one entity as a verdict names it. Value may hold * for any text.
+type Fact struct {
+	Type  string `yaml:"type"`
+	Value string `yaml:"value"`
+	Role  string `yaml:"role"`
+	// Live is true of what goes with the processes: it need not be named once the container has ended.
+	Live bool `yaml:"live"`
+}
+
+// Scenarios reads those of lab/scenarios, by name. A mistake in one is an error.
+func Scenarios() ([]Scenario, error) {
+	src, err := source()
+	if err != nil {
+		return nil, err
+	}
+	dirs, err := filepath.Glob(filepath.Join(src, "scenarios", "*", "scenario.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	var out []Scenario
+	for _, d := range dirs {
+		s := Scenario{Dir: filepath.Dir(d), Name: filepath.Base(filepath.Dir(d))}
+		if err := strictly(d, &s); err != nil {
+			return nil, err
+		}
+		if err := strictly(filepath.Join(s.Dir, "truth.yaml"), &s.Truth); err != nil {
+			return nil, err
+		}
+		if len(s.Variants) == 0 {
+			s.Variants = []string{"running"}
+		}
+		if s.Victim.Runtime == "" {
+			s.Victim.Runtime = Docker
+		}
+		if len(s.Truth.Verdict) == 0 || s.What == "" || s.Victim.Image == "" {
+			return nil, fmt.Errorf("%s lacks what, victim or verdict", s.Dir)
+		}
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+func strictly(path string, into any) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	d := yaml.NewDecoder(bytes.NewReader(b))
+	d.KnownFields(true)
+	if err := d.Decode(into); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// Control reports whether nothing bad happens.
+func (s *Scenario) Control() bool { return s.Truth.Entry == nil }
+
+// Played is a scenario that has happened. Its container stands as the variant leaves it; Close removes all.
+type Played struct {
+	Container *Container
+	Truth     ScenarioTruth // with the values in place
+	// Began and Ended enclose what the intruder did, UTC; both zero for a control.
+	Began, Ended time.Time
+
+	c2     *C2
+	volume string
+}
+
+// Close removes the container, the listener and the volume.
+func (p *Played) Close() error {
+	var errs error
+	if p.Container != nil {
+		errs = p.Container.Remove()
+	}
+	if p.c2 != nil {
+		errs = errors.Join(errs, p.c2.Close())
+	}
+	if p.volume != "" {
+		errs = errors.Join(errs, os.RemoveAll(p.volume))
+	}
+	return errs
+}
+
+// Play lets a scenario happen. On an error nothing of it is left.
+func (l *Lab) Play(ctx context.Context, s *Scenario, variant string) (*Played, error) {
+	p := &Played{}
+	if err := l.play(ctx, s, variant, p); err != nil {
+		return nil, errors.Join(fmt.Errorf("scenario %s (%s): %w", s.Name, variant, err), p.Close())
+	}
+	return p, nil
+}
+
+func (l *Lab) play(ctx context.Context, s *Scenario, variant string, p *Played) error {
+	v := &s.Victim
+	spec := RunSpec{Runtime: v.Runtime, Image: v.Image, Name: "web", User: v.User, Env: slices.Concat([]string{"BUSY=1"}, v.Env), ReadOnly: v.ReadOnly,
+		Tmpfs: v.Tmpfs, CapAdd: v.CapAdd, Args: v.Args}
+	for _, vol := range v.Volumes {
+		if strings.Contains(vol, "VOLUME") && p.volume == "" {
+			dir, err := os.MkdirTemp("", "volume")
+			if err != nil {
+				return err
+			}
+			p.volume = dir
+			if err := os.Chmod(dir, 0o777); err != nil {
+				return err
+			}
+			if seed := filepath.Join(s.Dir, "volume"); exists(seed) {
+				if err := os.CopyFS(dir, os.DirFS(seed)); err != nil {
+					return err
+				}
+			}
+		}
+		spec.Volumes = append(spec.Volumes, strings.NewReplacer("VOLUME", p.volume, "RUNTIME_SOCKET", strings.TrimPrefix(l.DockerHost(), "unix://")).Replace(vol))
+	}
+	var err error
+	if p.Container, err = l.Start(ctx, spec); err != nil {
+		return err
+	}
+	if p.c2, err = ListenC2(p.Container.Host()); err != nil {
+		return err
+	}
+	b := &intrusion{lab: l, c: p.Container, c2: p.c2, truth: &Truth{}}
+	for i := range s.Steps {
+		began := time.Now().UTC()
+		bad, err := b.step(ctx, s, &s.Steps[i])
+		if err != nil {
+			return fmt.Errorf("step %d: %w", i+1, err)
+		}
+		if bad {
+			if p.Began.IsZero() {
+				p.Began = began
+			}
+			p.Ended = time.Now().UTC()
+		}
+	}
+	switch variant {
+	case "running":
+	case "noise":
+		if err := p.Container.load(ctx, 2*time.Second); err != nil {
+			return err
+		}
+	case "exited":
+		if err := p.Container.Stop(); err != nil {
+			return err
+		}
+	default:
+		return fmt.Errorf("unknown variant %q", variant)
+	}
+	p.Truth = b.fill(s.Truth, variant)
+	return nil
+}
+
+// load is Busy for a while.
+func (c *Container) load(ctx context.Context, d time.Duration) error {
+	busy, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	_, err := c.Busy(busy)
+	return err
+}
+
+// step does one step and says whether it was the intruder's.
+func (b *intrusion) step(ctx context.Context, s *Scenario, step *Step) (bad bool, err error) {
+	read := func(name string) ([]byte, error) { return os.ReadFile(filepath.Join(s.Dir, name)) }
+	switch {
+	case step.Load > 0:
+		return false, b.c.load(ctx, step.Load)
+	case step.Wait > 0:
+		time.Sleep(step.Wait)
+		return false, nil
+	case step.Attack != "":
+		for _, a := range Attacks() {
+			if a.Name == step.Attack {
+				return true, a.run(ctx, b)
+			}
+		}
+		return true, fmt.Errorf("unknown attack %q", step.Attack)
+	case step.Python != "" || step.Node != "":
+		code, err := read(step.Python + step.Node)
+		if err != nil {
+			return true, err
+		}
+		text, err := b.place(ctx, string(code))
+		if err != nil {
+			return true, err
+		}
+		if step.Python != "" {
+			err = b.python(ctx, "exec("+quotePython(text)+", {})")
+		} else {
+			err = b.node(ctx, text)
+		}
+		if err != nil || !step.Calls {
+			return true, err
+		}
+		return true, b.called(ctx)
+	case step.Upload != nil:
+		content, err := b.implantOr(ctx, step.Upload.From, read)
+		if err != nil {
+			return true, err
+		}
+		b.truth.SHA256 = digest(content)
+		return true, b.upload(ctx, step.Upload.To, content, step.Upload.Mode)
+	case len(step.Exec) > 0:
+		return false, b.c.exec(ctx, step.Exec)
+	case step.Request != "":
+		method, path, _ := strings.Cut(step.Request, " ")
+		r, err := http.NewRequestWithContext(ctx, method, b.c.URL+path, nil)
+		if err != nil {
+			return false, err
+		}
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			return false, err
+		}
+		return false, resp.Body.Close()
+	case step.Signal != "":
+		return false, exec.CommandContext(ctx, "kill", "-"+step.Signal, fmt.Sprint(b.c.PID)).Run()
+	}
+	return false, errors.New("it says nothing to do")
+}
+
+func (b *intrusion) implantOr(ctx context.Context, from string, read func(string) ([]byte, error)) ([]byte, error) {
+	if from == "implant" {
+		return b.implant(ctx)
+	}
+	return read(from)
+}
+
+// place puts what is known only now into the intruder's code: $HOST, $PORT (which python and node do), $IMPLANT, a program, and
+// $HOOK, a library, both in base64.
+func (b *intrusion) place(ctx context.Context, code string) (string, error) {
+	if strings.Contains(code, "$IMPLANT") {
+		bin, err := b.implant(ctx)
+		if err != nil {
+			return "", err
+		}
+		code = strings.ReplaceAll(code, "$IMPLANT", base64.StdEncoding.EncodeToString(bin))
+	}
+	if strings.Contains(code, "$HOOK") {
+		lib, err := b.lab.hook(ctx)
+		if err != nil {
+			return "", err
+		}
+		b.truth.SHA256 = digest(lib)
+		code = strings.ReplaceAll(code, "$HOOK", base64.StdEncoding.EncodeToString(lib))
+	}
+	return code, nil
+}
+
+// exec runs a program in the container, as an operator would by its runtime.
+func (c *Container) exec(ctx context.Context, argv []string) error {
+	switch c.Runtime {
+	case Docker:
+		_, err := c.lab.docker(ctx, c.Spec.Storage, append([]string{"exec", c.Name}, argv...)...)
+		return err
+	case Podman:
+		_, err := c.lab.podman(ctx, c.Spec.Storage, append([]string{"exec", c.Name}, argv...)...)
+		return err
+	}
+	return fmt.Errorf("nothing is run in containers of %s here", c.Runtime)
+}
+
+// fill puts what happened into the truth.
+func (b *intrusion) fill(t ScenarioTruth, variant string) ScenarioTruth {
+	host, port, _ := net.SplitHostPort(b.c2.Addr)
+	exe := strings.TrimSuffix(b.truth.Exe, " (deleted)")
+	if name, ok := strings.CutPrefix(exe, "/memfd:"); ok {
+		exe = "memfd:" + name
+	}
+	r := strings.NewReplacer("${C2}", b.c2.Addr, "${C2_HOST}", host, "${C2_PORT}", port, "${SHA256}", b.truth.SHA256, "${EXE}", exe, "${HOST}", b.c.Host())
+	facts := func(in []Fact) []Fact {
+		out := slices.Clone(in)
+		for i := range out {
+			out[i].Value = r.Replace(out[i].Value)
+		}
+		return out
+	}
+	t.Scope, t.May, t.Never = facts(t.Scope), facts(t.May), facts(t.Never)
+	if variant == "exited" {
+		t.May, t.MayImpact = append(t.May, t.Scope...), slices.Concat(t.MayImpact, t.ImpactLive)
+		t.Scope = slices.DeleteFunc(slices.Clone(t.Scope), func(f Fact) bool { return f.Live })
+	} else {
+		t.Impact = slices.Concat(t.Impact, t.ImpactLive)
+	}
+	// What is true of every one: the container itself, and who sent the requests.
+	t.May = append(t.May, Fact{Type: "container", Value: b.c.ID + "*"}, Fact{Type: "address", Value: b.c.Host()}, Fact{Type: "address", Value: b.c.Host() + ":*"})
+	return t
+}

