@@ -106,6 +106,19 @@ var cases = map[string]struct {
 	"file-program-in-memory-mount": {func(s *detecttest.Scene) {
 		s.MountFile("/dev/shm", "/dev/shm/.x", implant, 0o700, after)
 	}, verdict.High, "mounts"},
+	"file-takes-commands": {func(s *detecttest.Scene) {
+		s.AddFile("/app/static/status.jsp", "<%@ page import=\"java.io.*\" %>\n<% Runtime.getRuntime().exec(request.getParameter(\"c\")); %>\n", 0o644, after)
+	}, verdict.High, "inventory"},
+	"file-locked-many": {func(s *detecttest.Scene) {
+		for i := range 12 {
+			s.MountFile("/srv", fmt.Sprintf("/srv/invoice-%d.csv.locked", i), fmt.Sprint("x", i), 0o644, after)
+		}
+		s.MountFile("/srv", "/srv/README-RESTORE.txt", "pay", 0o644, after)
+	}, verdict.High, "inventory"},
+	"file-steers-node": {func(s *detecttest.Scene) {
+		s.Mounts = append(s.Mounts, record.Mounted{Point: "/host", Kind: "host", FSType: "ext4", Root: "/", Writable: true})
+		s.MountFile("/host", "/host/etc/cron.d/sync", "* * * * * root /x\n", 0o644, after)
+	}, verdict.High, "mounts"},
 	"file-rights-changed": {func(s *detecttest.Scene) {
 		s.Replace("/etc/passwd", "nonroot:x:65532:65532::/home/nonroot:/sbin/nologin\n", after)
 		s.Files[len(s.Files)-1].Mode = 0o666

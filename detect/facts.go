@@ -76,6 +76,8 @@ type Files struct {
 	// Staged are files whose content is a process's environment, byte for byte; the value is that process's pid.
 	Staged  map[string]Staged
 	Secrets []File // files on mounts of secrets
+	Node    []File // files on writable mounts by which a machine is steered
+	Locked  []Locked
 	// Image maps the hash of each ELF file of the image to its path.
 	Image map[string]string
 	// ByPath has the rows of files that processes run or map, as the container sees them.

@@ -42,6 +42,24 @@ func fileRules() []Rule {
 			Needs:       need, check: configuration,
 		},
 		{
+			ID: "file-takes-commands", Title: "A page that the image does not hold runs what a request holds", Severity: verdict.High, Technique: "T1505.003",
+			Rationale:   "A page in a served folder that hands a part of the request to an interpreter or a program is a web shell.",
+			FalseAlarms: "Consoles of developers, when they are deployed into a running container; the request's part and what runs it must stand in one statement.",
+			Needs:       need, check: commandPages,
+		},
+		{
+			ID: "file-locked-many", Title: "Many files were replaced by ones with one more ending", Severity: verdict.High, Technique: "T1486",
+			Rationale:   "Encryption for ransom writes each file anew under its name and an ending of its own, removes the old one, and leaves a note.",
+			FalseAlarms: "Compression, rotation, backups and editors add endings too: theirs are left out. Without a note it is graded medium.",
+			Needs:       []Fact{Inventory}, check: lockedFiles,
+		},
+		{
+			ID: "file-steers-node", Title: "A file by which the machine itself is steered was written through a mount", Severity: verdict.High, Technique: "T1611",
+			Rationale:   "Scheduled tasks, services, keys and manifests of a machine that a container writes make the machine run what the container wants.",
+			FalseAlarms: "Agents and installers whose purpose it is (network plug-ins, node set-up) do so at their start; later writes are told.",
+			Needs:       []Fact{Inventory, Mounts}, check: nodeFiles,
+		},
+		{
 			ID: "file-program-in-memory-mount", Title: "A program lies in shared memory or on a writable mount", Severity: verdict.High, Technique: "T1564",
 			Rationale:   "Under a read-only root these are the places where an intruder can put a program.",
 			FalseAlarms: "Init containers copy tools to volumes before the container starts: noted as information.",

@@ -337,6 +337,7 @@ func (f *Facts) loadFiles(ctx context.Context, p *evidence.Package) {
 		}
 	}
 	baseline, bad := false, 0
+	var locked tally
 	for r, err := range inventory.Read(p) {
 		if ctx.Err() != nil {
 			return
@@ -347,10 +348,12 @@ func (f *Facts) loadFiles(ctx context.Context, p *evidence.Package) {
 		}
 		baseline = baseline || r.Tree == record.TreeBoth || r.Tree == record.TreeImage
 		f.addFile(r, wanted)
+		locked.add(f, &r)
 		if pid, same := environ[r.SHA256]; same && r.Tree == record.TreeRoot && r.Type == record.TypeFile && r.SHA256 != "" && len(f.Files.Staged) < maxMounted {
 			f.Files.Staged[string(r.Path)] = Staged{r, pid}
 		}
 	}
+	locked.finish(ctx, f, p)
 	for c, err := range inventory.Drift(p) {
 		if ctx.Err() != nil {
 			return
@@ -405,6 +408,9 @@ func (f *Facts) addFile(r File, wanted map[string]bool) {
 	}
 	if m := f.mountOf(path); m != nil && m.Kind == "secret" && len(f.Files.Secrets) < maxMounted {
 		f.Files.Secrets = append(f.Files.Secrets, r)
+	}
+	if len(f.Files.Node) < maxMounted && f.onNode(&r) != "" {
+		f.Files.Node = append(f.Files.Node, r)
 	}
 	if (isELF(r.Magic) || isScript(r.Magic)) && len(f.Files.Mounted) < maxMounted {
 		f.Files.Mounted = append(f.Files.Mounted, r)

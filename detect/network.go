@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sherd-forensics/sherd/evidence/record"
 	"github.com/sherd-forensics/sherd/verdict"
@@ -276,9 +277,60 @@ func outbound(f *Facts, a *Answer) {
 			a.hit(Finding{
 				Finding: verdict.Finding{Severity: sev, Citations: []verdict.Citation{s.Cite, p.Cite},
 					Statement: fmt.Sprintf("%s has a connection with %s%s%s", Describe(p), Peer(s.RemoteIP, s.RemotePort), words, traffic(s))},
-				PID: p.PID, Path: string(p.Exe.Path), Peer: Peer(s.RemoteIP, s.RemotePort),
+				PID: p.PID, Path: string(p.Exe.Path), Peer: Peer(s.RemoteIP, s.RemotePort), When: f.heardOf(s, p),
 			})
 		}
+	}
+	f.closedOutbound(a, listening, local)
+}
+
+// heardOf is the earliest moment at which a connection is known to have been there, in nanoseconds UTC: the kernel keeps when data
+// last went each way, and of a way on which none ever went, when the connection began. 0 is unknown.
+func (f *Facts) heardOf(s *Socket, p *Process) int64 {
+	if f.Host.Realtime == 0 || s.LastSentMS == nil || s.LastReceivedMS == nil {
+		return 0
+	}
+	at := f.Host.Realtime - int64(max(*s.LastSentMS, *s.LastReceivedMS))*int64(time.Millisecond)
+	if at < p.StartTime {
+		return 0 // a counter that never ran
+	}
+	return at
+}
+
+// minClosed is how many closed connections with one peer are a habit.
+const minClosed = 3
+
+// closedOutbound tells of connections that were closed a moment ago, which the kernel remembers for a minute and of which it no
+// longer knows whose they were: who asks for orders again and again leaves a row of them.
+func (f *Facts) closedOutbound(a *Answer, listening map[int]bool, local map[string]bool) {
+	by := map[string][]*Socket{}
+	var order []string
+	for i := range f.Sockets {
+		s := &f.Sockets[i]
+		if s.State != "time_wait" || s.Shared || !Remote(s) || len(s.Owners) > 0 || listening[s.LocalPort] || local[s.RemoteIP] && loopback(s.RemoteIP) || services[s.RemotePort] || f.named(s) {
+			continue
+		}
+		// Which side called is told by the ports: the caller's is one of those that the kernel hands out.
+		if s.LocalPort < 32768 || s.LocalPort > 60999 {
+			continue
+		}
+		peer := Peer(s.RemoteIP, s.RemotePort)
+		if by[peer] == nil {
+			order = append(order, peer)
+		}
+		by[peer] = append(by[peer], s)
+	}
+	for _, peer := range order {
+		list := by[peer]
+		if len(list) < minClosed {
+			continue
+		}
+		fd := Finding{Peer: peer, Finding: verdict.Finding{Severity: verdict.Medium, Technique: "T1071",
+			Statement: fmt.Sprintf("%d connections with %s had been closed within the last minute, which neither the configuration nor a known service's port explains; whose they were is not known any more", len(list), peer)}}
+		for _, s := range list[:min(len(list), 8)] {
+			fd.Citations = append(fd.Citations, s.Cite)
+		}
+		a.hit(fd)
 	}
 }
 

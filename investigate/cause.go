@@ -47,6 +47,12 @@ func (w *work) arrivals() []arrival {
 		}
 		file(arrival{time: f.When, path: f.Path, entity: verdict.EntityFile + ":" + escaped(f.Path), words: clip(f.Path, 120) + verb, tech: f.Technique, cites: f.Citations})
 	}
+	for i := range w.findings {
+		f := &w.findings[i]
+		if p := w.f.Process(f.PID); p != nil && weighs(f) && f.When != 0 && f.Peer != "" {
+			out = append(out, arrival{time: f.When, entity: verdict.EntityAddress + ":" + f.Peer, words: detect.Describe(p) + " was first known to speak with " + f.Peer, tech: f.Technique, cites: f.Citations})
+		}
+	}
 	for _, p := range w.foreign() {
 		if p.Exe.Btime != 0 && p.Exe.Origin != record.ExeMemfd && p.Exe.Origin != record.ExeImage {
 			path := string(p.Exe.Path)

@@ -132,7 +132,9 @@ func (w *work) scopeFiles() {
 		switch f.Rule {
 		case "file-program-replaced", "file-configuration-changed", "file-gained-privilege":
 			role = "changed"
-		case "file-foreign-program", "file-program-in-memory-mount", "process-deleted-program-open", "memory-library-foreign", "file-holds-environment":
+		case "file-locked-many":
+			role = "note"
+		case "file-takes-commands", "file-steers-node", "file-foreign-program", "file-program-in-memory-mount", "process-deleted-program-open", "memory-library-foreign", "file-holds-environment":
 		case "process-foreign-program":
 			if !f.Foreign {
 				continue
@@ -228,6 +230,11 @@ func (w *work) scopeAddresses() {
 		}
 		w.add(e)
 	}
+	for i := range w.findings {
+		if f := &w.findings[i]; f.Peer != "" && f.PID == 0 && weighs(f) {
+			w.add(verdict.Entity{Type: verdict.EntityAddress, Value: f.Peer, Role: "peer", Why: f.Statement, Citations: f.Citations})
+		}
+	}
 	rc := w.r.Verdict.RootCause
 	if rc == nil {
 		return
@@ -321,6 +328,8 @@ func (w *work) impact() {
 		w.resource()
 		w.staged()
 		w.openDoors()
+		w.destroyed()
+		w.escaped()
 	}
 	w.persistence()
 }
@@ -424,6 +433,24 @@ func (w *work) staged() {
 	}
 }
 
+// destroyed tells of data that was made useless.
+func (w *work) destroyed() {
+	for i := range w.findings {
+		if f := &w.findings[i]; f.Rule == "file-locked-many" && weighs(f) {
+			w.effect(verdict.ImpactDestruction, f.Technique, f.Statement, f.Citations)
+		}
+	}
+}
+
+// escaped tells of what reached the machine that the container runs on.
+func (w *work) escaped() {
+	for i := range w.findings {
+		if f := &w.findings[i]; f.Rule == "file-steers-node" && weighs(f) {
+			w.effect(verdict.ImpactEscape, f.Technique, f.Statement+": look at that machine too", f.Citations)
+		}
+	}
+}
+
 // openDoors tells of foreign listeners: a way in for later.
 func (w *work) openDoors() {
 	for i := range w.findings {
@@ -450,6 +477,9 @@ func (w *work) persistence() {
 			}
 			found = true
 			w.effect(verdict.ImpactPersistence, f.Technique, f.Statement+": it comes back when this container restarts, not when it is created anew", f.Citations)
+		case "file-takes-commands":
+			found = true
+			w.effect(verdict.ImpactPersistence, f.Technique, f.Statement+": it waits for requests as long as this container exists", f.Citations)
 		case "file-foreign-program", "file-gained-privilege":
 			stays = append(stays, clip(f.Path, 80))
 			staysCites = append(staysCites, f.Citations...)

@@ -380,6 +380,12 @@ func (b *intrusion) fill(t ScenarioTruth, variant string) ScenarioTruth {
 	}
 	t.Scope, t.May, t.Never = facts(t.Scope), facts(t.May), facts(t.Never)
 	if variant == "exited" {
+		// What its memory held can't be known any more: that nothing is found is not that nothing was.
+		if t.Entry == nil || slices.Contains(t.Verdict, "clean") {
+			t.Verdict = append(slices.Clone(t.Verdict), "inconclusive")
+		} else if !slices.Contains(t.Verdict, "suspicious") {
+			t.Verdict = append(slices.Clone(t.Verdict), "suspicious")
+		}
 		t.May, t.MayImpact = append(t.May, t.Scope...), slices.Concat(t.MayImpact, t.ImpactLive)
 		t.Scope = slices.DeleteFunc(slices.Clone(t.Scope), func(f Fact) bool { return f.Live })
 	} else {

@@ -1,0 +1,45 @@
+package detect
+
+import (
+	"regexp"
+	"strings"
+
+	"github.com/sherd-forensics/sherd/verdict"
+)
+
+// nodeSettings are files by which a machine starts programs or lets people in, below the root of its file system.
+var nodeSettings = regexp.MustCompile(`^/(etc/(cron[^/]*/[^/]+|crontab|systemd/system/.+|init[.]d/[^/]+|rc[.]local|ld[.]so[.]preload|sudoers|sudoers[.]d/[^/]+|passwd|shadow|profile[.]d/[^/]+|kubernetes/manifests/[^/]+|cni/net[.]d/[^/]+|containerd/[^/]+|docker/daemon[.]json)|var/spool/cron/.+|(root|home/[^/]+)/[.]ssh/authorized_keys2?|(usr/)?lib/systemd/system/.+)$`)
+
+// onNode is the path that a file on a mount has below what is mounted, "" if it is none by which a machine is steered.
+func (f *Facts) onNode(r *File) string {
+	m := f.mountOf(string(r.Path))
+	if m == nil || !m.Writable || m.Kind != "host" && m.Kind != "volume" {
+		return ""
+	}
+	inside := strings.TrimPrefix(string(r.Path), strings.TrimSuffix(string(m.Point), "/"))
+	// What is mounted need not be the whole of the machine: /etc as /host-etc.
+	for _, p := range []string{inside, strings.TrimSuffix(string(m.Root), "/") + inside} {
+		if nodeSettings.MatchString(p) {
+			return p
+		}
+	}
+	return ""
+}
+
+func nodeFiles(f *Facts, a *Answer) {
+	n := 0
+	for i := range f.Files.Node {
+		r := &f.Files.Node[i]
+		at := max(r.Mtime, firstOf(r.Btime, r.Ctime))
+		if !f.afterStart(at) || n >= perRule {
+			continue
+		}
+		n++
+		m := f.mountOf(string(r.Path))
+		a.hit(Finding{
+			Finding: verdict.Finding{Citations: f.mountCites(r),
+				Statement: say(r.Path) + ", written after the container had started, is " + say(f.onNode(r)) + " of what is mounted at " + say(m.Point) + ", by which a machine starts programs or lets people in"},
+			Path: string(r.Path), SHA256: r.SHA256, When: at, Foreign: true,
+		})
+	}
+}
