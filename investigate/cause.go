@@ -75,6 +75,9 @@ func (w *work) rootCause() *verdict.RootCause {
 	all := w.arrivals()
 	const what = "how they got in"
 	if len(all) == 0 {
+		if c := w.onlyOne(); c != nil {
+			return c
+		}
 		w.gap(what, "nothing that was found has a time that could be linked to a request"+w.standOut(), "no root cause is named")
 		return nil
 	}
@@ -113,6 +116,38 @@ func (w *work) rootCause() *verdict.RootCause {
 		w.gap(what, fmt.Sprintf("%d requests were logged within 2 s of the moment when %s: %s", len(cands), first.words, list), "no single root cause is named")
 	}
 	return nil
+}
+
+// onlyOne is a cause of which nothing but its being alone speaks: in all of the log one request, and no other, changed something on a
+// route that was served hardly ever, and it succeeded.
+func (w *work) onlyOne() *verdict.RootCause {
+	var found *request
+	for i := range w.logs.firsts {
+		r := &w.logs.firsts[i]
+		if r.Method == "GET" || r.Method == "HEAD" || r.Method == "OPTIONS" || w.logs.routes[r.route()] > rare || r.Status >= 400 || r.Time == 0 {
+			continue
+		}
+		if found != nil {
+			return nil
+		}
+		found = r
+	}
+	// Of few requests each is rare.
+	if found == nil || w.logs.lines < 20 {
+		return nil
+	}
+	c := &verdict.RootCause{Technique: "T1190", Confidence: 0.4, Time: detect.Time(found.Time), Citations: []verdict.Citation{found.Cite}}
+	w.entry = clip(found.route(), 100)
+	c.Statement = found.words() + " is the only request in the logs that changed something on a route that was served hardly ever; nothing that was found has a time by which it could be linked more closely"
+	if found.Client != "" {
+		c.Entities = append(c.Entities, verdict.EntityAddress+":"+found.Client)
+		w.requests = append(w.requests, *found) // so that the scope names who sent it
+	}
+	w.entered(c)
+	c.Confidence = min(c.Confidence, 0.4)
+	doubt(c, found)
+	c.Citations, c.Entities = unique(c.Citations), uniqueStrings(c.Entities)
+	return c
 }
 
 // standingOut are the first few requests that change something on routes that were served hardly ever.

@@ -215,7 +215,7 @@ func (r *request) names(file string) bool {
 	return false
 }
 
-// namesBase looks for base as a whole word in s, so that "/convert" does not name a file "conv".
+// namesBase looks for base as a whole word in s, so that "/images" does not name a file "image".
 func namesBase(s, base string) bool {
 	for off := 0; ; {
 		i := strings.Index(s[off:], base)
