@@ -99,6 +99,11 @@ var cases = map[string]struct {
 		p := s.Foreign(4017, 17, 4001, "/usr/lib/conv", record.ExeDrift, implant, after)
 		s.Sockets = append(s.Sockets, record.Socket{Family: "packet", Protocol: "raw", Inode: 9900, Owners: []record.Owner{{PID: p.PID, FD: 3}}})
 	}, verdict.Medium, "sockets"},
+	"network-runtime-socket": {func(s *detecttest.Scene) {
+		s.Sockets = append(s.Sockets,
+			record.Socket{Family: "unix", Protocol: "stream", State: "established", Inode: 9901, PeerInode: 9902, Owners: []record.Owner{{PID: 4001, FD: 12}}},
+			record.Socket{Family: "unix", Protocol: "stream", State: "established", Inode: 9902, PeerInode: 9901, Path: "/run/docker.sock"})
+	}, verdict.Medium, "sockets"},
 	"file-foreign-program":       {func(s *detecttest.Scene) { s.AddFile("/tmp/x", implant, 0o755, after) }, verdict.High, "inventory"},
 	"file-program-replaced":      {func(s *detecttest.Scene) { s.Replace("/app/lib/libimg.so", elf+"other", after) }, verdict.High, "inventory"},
 	"file-gained-privilege":      {func(s *detecttest.Scene) { s.AddFile("/tmp/x", implant, 0o4755, after) }, verdict.High, "inventory"},

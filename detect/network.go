@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -43,6 +44,12 @@ func networkRules() []Rule {
 			Rationale:   "Code that an intruder runs inside the application itself calls out from the application's own process. Its port is then neither named in the configuration nor that of a known service.",
 			FalseAlarms: "Calls to known services' ports, to ports and addresses that the image's or the runtime's settings name, and into the container's own pod are information. A service on an unusual port that only a configuration file names is told all the same.",
 			Needs:       []Fact{Processes, Sockets, Config}, check: outbound,
+		},
+		{
+			ID: "network-runtime-socket", Title: "A program speaks with the container runtime", Severity: verdict.Medium, Technique: "T1611",
+			Rationale:   "Whoever may speak with the runtime's socket can start a container that owns the machine.",
+			FalseAlarms: "Agents, proxies and builders do so by design: where image or runtime were told of it, by a variable or an argument, it is information.",
+			Needs:       []Fact{Processes, Sockets, Config}, check: runtimeSockets,
 		},
 		{
 			ID: "network-raw-socket", Title: "A process has a raw or packet socket", Severity: verdict.Medium, Technique: "T1040",
@@ -361,6 +368,52 @@ func hasNumber(text, number string) bool {
 			return true
 		}
 		off = i + 1
+	}
+}
+
+// runtimeSocket matches the names of sockets by which runtimes are steered.
+var runtimeSocket = regexp.MustCompile(`/(docker|containerd|crio|podman|dockershim|cri-dockerd|buildkitd)[.]sock$`)
+
+// toldOfRuntime matches settings that say that a program is to speak with a runtime.
+var toldOfRuntime = regexp.MustCompile(`(?i)docker|containerd|cri-?o\b|podman|buildkit`)
+
+func runtimeSockets(f *Facts, a *Answer) {
+	byInode := map[uint64]*Socket{}
+	for i := range f.Sockets {
+		if s := &f.Sockets[i]; s.Family == "unix" && s.Inode != 0 {
+			byInode[s.Inode] = s
+		}
+	}
+	told := slices.ContainsFunc(f.Config.Args, toldOfRuntime.MatchString) || slices.ContainsFunc(f.Container.Entrypoint, toldOfRuntime.MatchString)
+	for k, v := range f.Config.Env {
+		told = told || toldOfRuntime.MatchString(k) || toldOfRuntime.MatchString(v)
+	}
+	seen := map[string]bool{}
+	for i := range f.Sockets {
+		s := &f.Sockets[i]
+		if s.Family != "unix" || s.PeerInode == 0 {
+			continue
+		}
+		peer := byInode[s.PeerInode]
+		if peer == nil || !runtimeSocket.MatchString(string(peer.Path)) {
+			continue
+		}
+		for _, p := range f.owners(s) {
+			key := itoa(p.PID) + string(peer.Path)
+			if f.otherRoot(p) || seen[key] {
+				continue
+			}
+			seen[key] = true
+			fd := Finding{PID: p.PID, Path: string(p.Exe.Path), Foreign: f.Foreign(p)}
+			fd.Statement = Describe(p) + " has a connection with the container runtime at " + say(peer.Path)
+			if told && !fd.Foreign {
+				fd.Severity = verdict.Info
+			} else {
+				fd.Statement += ", of which neither image nor runtime was told"
+			}
+			fd.Citations = []verdict.Citation{s.Cite, peer.Cite, p.Cite}
+			a.hit(fd)
+		}
 	}
 }
 

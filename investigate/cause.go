@@ -26,8 +26,8 @@ type arrival struct {
 	cites   []verdict.Citation
 }
 
-// arrivals are the first appearances of what is foreign, by time: births of files and starts of processes.
-func (w *work) arrivals() []arrival {
+// arrivals are the first appearances of what is foreign, by time: births of the files that which names, starts of processes, and calls.
+func (w *work) arrivals(which func(*detect.Finding) bool) []arrival {
 	var out []arrival
 	seen := map[string]bool{}
 	file := func(a arrival) {
@@ -38,7 +38,7 @@ func (w *work) arrivals() []arrival {
 	}
 	for i := range w.findings {
 		f := &w.findings[i]
-		if !weighs(f) || f.When == 0 || f.Path == "" || !strings.HasPrefix(f.Rule, "file-") {
+		if !which(f) || f.When == 0 || f.Path == "" || !strings.HasPrefix(f.Rule, "file-") {
 			continue
 		}
 		verb := " was created"
@@ -72,7 +72,7 @@ func (w *work) rootCause() *verdict.RootCause {
 	if !w.bad() {
 		return nil
 	}
-	all := w.arrivals()
+	all := w.arrivals(weighs)
 	const what = "how they got in"
 	if len(all) == 0 {
 		if c := w.onlyOne(); c != nil {

@@ -20,7 +20,7 @@ func Rules() []detect.Rule { return append(detect.Rules(), requestRule) }
 func (w *work) correlate() {
 	a := detect.Answer{Rule: &requestRule}
 	seen := map[string]bool{}
-	for _, x := range w.arrivals() {
+	for _, x := range w.arrivals(leads) {
 		if x.path == "" || seen[x.path] {
 			continue
 		}
@@ -42,10 +42,23 @@ func (w *work) correlate() {
 			}
 			f.Citations = unique(append([]verdict.Citation{r.Cite}, x.cites...))
 			a.Add(f)
+			w.notEarly(x.path)
 			break
 		}
 	}
 	w.answers = append(w.answers, a)
 	w.r.Answers = w.answers
 	w.collectFindings()
+}
+
+// notEarly takes back that an entry point may have changed a setting: a client's request asked for it.
+func (w *work) notEarly(path string) {
+	for i := range w.answers {
+		for k := range w.answers[i].Hits {
+			if h := &w.answers[i].Hits[k]; h.Rule == "file-configuration-changed" && h.Path == path && !weighs(h) {
+				h.Severity, h.Foreign = verdict.Medium, true
+				h.Statement += "; but a client's request asked for it"
+			}
+		}
+	}
 }

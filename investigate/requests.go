@@ -88,6 +88,12 @@ func (w *work) rareOnes(all []*request) []*request {
 	return out
 }
 
+// leads are findings worth a look into the logs: those that weigh, and settings that changed when entry points change them too, which a
+// request may have asked for.
+func leads(f *detect.Finding) bool {
+	return weighs(f) || f.Rule == "file-configuration-changed" && f.When != 0
+}
+
 // anchors are the times around which requests matter.
 func (w *work) anchors() []int64 {
 	var out []int64
@@ -97,11 +103,9 @@ func (w *work) anchors() []int64 {
 		}
 	}
 	for i := range w.findings {
-		f := &w.findings[i]
-		if !weighs(f) {
-			continue
+		if f := &w.findings[i]; leads(f) {
+			add(f.When)
 		}
-		add(f.When)
 	}
 	for _, p := range w.foreign() {
 		add(p.StartTime)
@@ -130,7 +134,7 @@ func (w *work) readLogs(ctx context.Context) error {
 		}
 		w.logs.any = true
 		w.logs.lines++
-		if !slices.ContainsFunc(w.findings, func(f detect.Finding) bool { return weighs(&f) }) {
+		if !slices.ContainsFunc(w.findings, func(f detect.Finding) bool { return leads(&f) }) {
 			continue
 		}
 		r, claimed, ok := lines.read(l.Text)

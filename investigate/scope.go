@@ -445,8 +445,15 @@ func (w *work) destroyed() {
 // escaped tells of what reached the machine that the container runs on.
 func (w *work) escaped() {
 	for i := range w.findings {
-		if f := &w.findings[i]; f.Rule == "file-steers-node" && weighs(f) {
+		f := &w.findings[i]
+		if !weighs(f) {
+			continue
+		}
+		switch f.Rule {
+		case "file-steers-node":
 			w.effect(verdict.ImpactEscape, f.Technique, f.Statement+": look at that machine too", f.Citations)
+		case "network-runtime-socket":
+			w.effect(verdict.ImpactEscape, f.Technique, f.Statement+": it can start containers that own the machine", f.Citations)
 		}
 	}
 }

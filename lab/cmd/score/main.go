@@ -69,7 +69,7 @@ func run(ctx context.Context, sherd, out, keep string, names []string) error {
 		return err
 	}
 	l := lab.Open(os.Stderr)
-	if err := l.Up(ctx, lab.Docker); err != nil {
+	if err := l.Up(ctx, lab.Docker, lab.Containerd, lab.Podman); err != nil {
 		return err
 	}
 	var mu sync.Mutex
@@ -135,7 +135,7 @@ func one(ctx context.Context, l *lab.Lab, sherd, dir string, t task) (score.Resu
 	}
 	defer p.Close()
 	path := filepath.Join(dir, t.scenario.Name+"-"+t.variant+".sherd")
-	cmd := exec.CommandContext(ctx, sherd, "collect", p.Container.Target, "-o", path, "--quiet")
+	cmd := exec.CommandContext(ctx, sherd, "collect", p.Container.Target, "-o", path, "--quiet", "--podman-root", l.PodmanRoot(), "--podman-runroot", l.PodmanRunRoot())
 	cmd.Env = append(os.Environ(), append(l.Env(), "XDG_CONFIG_HOME="+dir)...)
 	// Exit status 1 is of a capture that is not whole, which is judged all the same.
 	if said, err := cmd.CombinedOutput(); err != nil && cmd.ProcessState.ExitCode() > 1 {

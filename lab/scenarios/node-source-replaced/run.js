@@ -1,0 +1,1 @@
+(() => { require('fs').appendFileSync('/app/app.js', '\n// one more handler\n'); return 'ok'; })()
