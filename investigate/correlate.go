@@ -13,8 +13,9 @@ var requestRule = detect.Rule{
 	Needs:       []detect.Fact{detect.Inventory, detect.Baseline},
 }
 
-// Rules are all rules that a verdict rests on: those of package detect, and those that link findings with logs.
-func Rules() []detect.Rule { return append(detect.Rules(), requestRule) }
+// Rules are all rules that a verdict rests on: those of package detect, those that link findings with logs, and the one that compares with
+// lists of indicators.
+func Rules() []detect.Rule { return append(detect.Rules(), requestRule, indicatorRule) }
 
 // correlate asks requestRule.
 func (w *work) correlate() {

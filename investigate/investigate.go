@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/sherd-forensics/sherd/detect"
+	"github.com/sherd-forensics/sherd/detect/indicator"
 	"github.com/sherd-forensics/sherd/event"
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/evidence/record"
@@ -19,9 +20,11 @@ import (
 	"github.com/sherd-forensics/sherd/verdict"
 )
 
-// Options adjust an investigation. There are none yet that could change a verdict, so that all who read the same
-// package read the same verdict.
-type Options struct{}
+// Options adjust an investigation. All who read the same package with the same options read the same verdict.
+type Options struct {
+	// Indicators are looked for in the evidence; nil looks for none. It is only read.
+	Indicators *indicator.Set
+}
 
 // Result is a verdict with what pictures and headers need. Its strings are fit to be shown, except where a field says
 // that it is raw.
@@ -106,7 +109,7 @@ type work struct {
 
 // Investigate judges one package. Its error means that ctx ended or that the verdict would have been unproven, which is a
 // defect of this program and never shown as a verdict.
-func Investigate(ctx context.Context, p *evidence.Package, _ Options) (*Result, error) {
+func Investigate(ctx context.Context, p *evidence.Package, o Options) (*Result, error) {
 	f, err := detect.Load(ctx, p)
 	if err != nil {
 		return nil, err
@@ -118,6 +121,9 @@ func Investigate(ctx context.Context, p *evidence.Package, _ Options) (*Result, 
 		return nil, err
 	}
 	w.correlate()
+	if err := w.indicators(ctx, o.Indicators); err != nil {
+		return nil, err
+	}
 	v := &w.r.Verdict
 	v.Schema = verdict.Schema
 	v.Target = w.target()

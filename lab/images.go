@@ -13,8 +13,8 @@ import (
 	"github.com/sherd-forensics/sherd/lab/image"
 )
 
-// Images are the names of the images that the lab can build.
-var Images = []string{"static", "base", "python3", "nodejs", "goweb", "pyweb", "nodeweb", "pause"}
+// Images are the names of the images that the lab can build, but for pause, which the cluster alone needs.
+var Images = []string{"static", "base", "python3", "nodejs", "goweb", "pyweb", "nodeweb"}
 
 // Image builds the named image, or finds it built.
 func (l *Lab) Image(ctx context.Context, name string) (image.Image, error) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sherd-forensics/sherd/cmd/internal/acquire"
 	"github.com/sherd-forensics/sherd/cmd/internal/console"
+	"github.com/sherd-forensics/sherd/detect/indicator"
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/internal/printable"
 	"github.com/sherd-forensics/sherd/investigate"
@@ -24,6 +25,7 @@ import (
 func newInvestigate(a *app) *cobra.Command {
 	f := &captureFlags{}
 	var jsonOut, htmlOut string
+	var lists []string
 	c := &cobra.Command{
 		Use:   "investigate EVIDENCE|TARGET...",
 		Short: "say what happened, with proof",
@@ -32,7 +34,8 @@ the bytes that prove it; "sherd show PACKAGE N" shows them. It exits with 3 when
 suspicious, with 0 when not.`,
 		Example: `  sherd investigate docker://checkout
   sherd investigate checkout-20261123T031502Z.sherd --html report.html
-  sherd investigate a.sherd b.sherd --json - | jq .verdict`,
+  sherd investigate a.sherd b.sherd --json - | jq .verdict
+  sherd investigate checkout.sherd --indicators misp.json --indicators seen-last-week.txt`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return exactly(1, "a package or a target")(cmd, args)
@@ -46,17 +49,45 @@ suspicious, with 0 when not.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.investigate(cmd.Context(), args, f, jsonOut, htmlOut)
+			set, err := a.indicators(lists)
+			if err != nil {
+				return err
+			}
+			return a.investigate(cmd.Context(), args, f, investigate.Options{Indicators: set}, jsonOut, htmlOut)
 		},
 	}
 	f.add(c)
 	c.Flags().StringVar(&jsonOut, "json", "", "write the verdict as JSON to `FILE`, - for standard output (and nothing else there)")
 	c.Flags().StringVar(&htmlOut, "html", "", "write a self-contained report to `FILE`")
+	c.Flags().StringArrayVar(&lists, "indicators", nil, "look for the indicators of `FILE` too: text (value;description), CSV, MISP JSON or STIX 2.1 (repeatable)")
 	a.identityFlag(c)
 	return c
 }
 
-func (a *app) investigate(ctx context.Context, args []string, f *captureFlags, jsonOut, htmlOut string) error {
+// indicators reads lists of indicators; nil if there are none.
+func (a *app) indicators(lists []string) (*indicator.Set, error) {
+	if len(lists) == 0 {
+		return nil, nil
+	}
+	set := &indicator.Set{}
+	for _, l := range lists {
+		if err := set.Load(l); err != nil {
+			return nil, err
+		}
+	}
+	skipped := 0
+	for _, s := range set.Skips {
+		skipped += s.Count
+	}
+	words := ""
+	if skipped > 0 {
+		words = fmt.Sprintf("; %s left out, which the gaps tell", console.Plural(skipped, "entry"))
+	}
+	a.note("looking for %s%s", console.Plural(set.Len(), "indicator"), words)
+	return set, nil
+}
+
+func (a *app) investigate(ctx context.Context, args []string, f *captureFlags, o investigate.Options, jsonOut, htmlOut string) error {
 	zone, err := a.zone()
 	if err != nil {
 		return err
@@ -72,7 +103,7 @@ func (a *app) investigate(ctx context.Context, args []string, f *captureFlags, j
 		if err != nil {
 			return err
 		}
-		res, err := a.judge(ctx, path, htmlOut)
+		res, err := a.judge(ctx, path, o, htmlOut)
 		if err != nil {
 			return err
 		}
@@ -135,7 +166,7 @@ func (a *app) evidenceOf(ctx context.Context, arg string, f *captureFlags) (path
 }
 
 // judge investigates one package, and writes its report if asked to.
-func (a *app) judge(ctx context.Context, path, htmlOut string) (*investigate.Result, error) {
+func (a *app) judge(ctx context.Context, path string, o investigate.Options, htmlOut string) (*investigate.Result, error) {
 	p, err := a.open(path)
 	if err != nil {
 		return nil, err
@@ -144,7 +175,7 @@ func (a *app) judge(ctx context.Context, path, htmlOut string) (*investigate.Res
 	line := a.progress(nil)
 	line.Stage("investigating " + printable.Text(filepath.Base(path)))
 	defer line.Done()
-	res, err := investigate.Investigate(ctx, p, investigate.Options{})
+	res, err := investigate.Investigate(ctx, p, o)
 	if err != nil {
 		return nil, fmt.Errorf("investigating %s: %w", printable.Text(path), err)
 	}
@@ -200,9 +231,9 @@ func writeAside(path string, write func(io.Writer) error) error {
 	return os.Rename(f.Name(), path)
 }
 
-// proofs numbers a package's citations as the report does.
-func proofs(ctx context.Context, p *evidence.Package) ([]verdict.Citation, error) {
-	res, err := investigate.Investigate(ctx, p, investigate.Options{})
+// proofs numbers a package's citations as the report with the same options does.
+func proofs(ctx context.Context, p *evidence.Package, o investigate.Options) ([]verdict.Citation, error) {
+	res, err := investigate.Investigate(ctx, p, o)
 	if err != nil {
 		return nil, err
 	}

@@ -18,7 +18,7 @@ func newRules(a *app) *cobra.Command {
 		Long: `Rules lists what a verdict rests on. Each rule answers hit, clean, or blind: blind where the evidence that it needs was not
 collected, which the verdict then names as a gap.`,
 		Example: `  sherd rules
-  sherd rules exe-deleted`,
+  sherd rules process-foreign-program`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return exactly(1, "")(cmd, args)

@@ -16,6 +16,7 @@ import (
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/evidence/record"
 	"github.com/sherd-forensics/sherd/internal/printable"
+	"github.com/sherd-forensics/sherd/investigate"
 	"github.com/sherd-forensics/sherd/parse"
 	"github.com/sherd-forensics/sherd/verdict"
 )
@@ -26,6 +27,7 @@ const showLimit = 512
 func newShow(a *app) *cobra.Command {
 	var offset, length int64
 	var raw, expand bool
+	var lists []string
 	c := &cobra.Command{
 		Use:   "show EVIDENCE [N|ARTIFACT]",
 		Short: "show the bytes behind a citation, in hex and text",
@@ -66,7 +68,11 @@ expanded text: --decompress shows it.`,
 			}
 			cite := verdict.Citation{Artifact: args[1], Offset: offset, Length: length}
 			if n, err := strconv.Atoi(strings.Trim(args[1], "[]")); err == nil {
-				proofs, err := proofs(cmd.Context(), p)
+				set, err := a.indicators(lists)
+				if err != nil {
+					return err
+				}
+				proofs, err := proofs(cmd.Context(), p, investigate.Options{Indicators: set})
 				if err != nil {
 					return err
 				}
@@ -85,6 +91,7 @@ expanded text: --decompress shows it.`,
 	c.Flags().Int64Var(&length, "length", 0, "how many `BYTES` to show (default the citation's, or 512)")
 	c.Flags().BoolVar(&raw, "raw", false, "write the bytes as they are, for another program (the whole artifact unless --length is given)")
 	c.Flags().BoolVarP(&expand, "decompress", "z", false, "offsets and bytes are of what a gzip or zstd artifact expands to")
+	c.Flags().StringArrayVar(&lists, "indicators", nil, "the `FILE` that was given to investigate, which numbers its proofs too (repeatable)")
 	a.identityFlag(c)
 	return c
 }
