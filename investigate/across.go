@@ -1,6 +1,7 @@
 package investigate
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -39,6 +40,65 @@ func Across(results []*Result) []Link {
 		}
 	}
 	return slices.DeleteFunc(out, func(l Link) bool { return len(l.In) < 2 })
+}
+
+// Move is one container of an intrusion reaching another.
+type Move struct {
+	From, To int    // indexes of the results
+	Why      string // in words
+}
+
+// Sequence says in which order several containers were first touched, as far as the evidence gives a time, and which reached which:
+// one is the source of the request by which another was entered, or called an address that is another's. Results that claim no
+// intrusion take no part.
+func Sequence(results []*Result) (order []int, moves []Move) {
+	for i, r := range results {
+		if r.Verdict.Verdict == verdict.Compromised || r.Verdict.Verdict == verdict.Suspicious {
+			order = append(order, i)
+		}
+	}
+	slices.SortStableFunc(order, func(a, b int) int {
+		x, y := results[a].First, results[b].First
+		switch {
+		case x == y:
+			return 0
+		case x == 0:
+			return 1
+		case y == 0:
+			return -1
+		}
+		return cmp.Compare(x, y)
+	})
+	for _, from := range order {
+		for _, to := range order {
+			if from == to {
+				continue
+			}
+			if why := reached(results[from], results[to]); why != "" {
+				moves = append(moves, Move{from, to, why})
+			}
+		}
+	}
+	return order, moves
+}
+
+// reached says how one container reached another, "" if it is not known to have. An address that both have, as on the host's own
+// network, tells nothing.
+func reached(from, to *Result) string {
+	only := func(a string, of, not *Result) bool {
+		return slices.Contains(of.Own, a) && !slices.Contains(not.Own, a)
+	}
+	for _, e := range to.Verdict.Scope {
+		if e.Type == verdict.EntityAddress && e.Role == "source" && only(host(e.Value), from, to) {
+			return "the request that entered the second came from " + host(e.Value) + ", an address of the first"
+		}
+	}
+	for _, e := range from.Verdict.Scope {
+		if e.Type == verdict.EntityAddress && e.Role == "peer" && only(host(e.Value), to, from) {
+			return "a process of the first that is not its own had a connection with " + e.Value + ", an address of the second"
+		}
+	}
+	return ""
 }
 
 // host is an address without its port: one listener may be called on several.

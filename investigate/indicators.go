@@ -165,7 +165,7 @@ func (m *matcher) artifact(ctx context.Context, p *detect.Process, path, what st
 	a, err := m.w.p.Open(path)
 	if err != nil {
 		m.a.Blind = append(m.a.Blind, detect.Blindness{What: path, Why: err.Error()})
-		return nil
+		return nil //nolint:nilerr // it is told
 	}
 	words := map[string]string{"cmdline": "the command line of ", "environ": "the environment of ", "core": "the memory of "}[what]
 	buf := make([]byte, min(window, a.Size()))
@@ -176,7 +176,7 @@ func (m *matcher) artifact(ctx context.Context, p *detect.Process, path, what st
 		n, err := a.ReadAt(buf[:min(int64(len(buf)), a.Size()-off)], off)
 		if n == 0 && err != nil {
 			m.a.Blind = append(m.a.Blind, detect.Blindness{What: path, Why: err.Error()})
-			return nil
+			return nil //nolint:nilerr // it is told
 		}
 		m.set.Text(buf[:n], func(x indicator.Match) bool {
 			f := detect.Finding{PID: p.PID, Path: string(p.Exe.Path), SHA256: p.Exe.SHA256}

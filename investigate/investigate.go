@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/sherd-forensics/sherd/detect"
 	"github.com/sherd-forensics/sherd/detect/indicator"
@@ -43,6 +44,10 @@ type Result struct {
 	NotFound []verdict.Impact
 	// Answers are all rules' answers.
 	Answers []detect.Answer
+	// First is the earliest moment that the verdict's root cause or a finding that weighs bears, in nanoseconds UTC; 0 is unknown.
+	First int64
+	// Own are the container's addresses, as its connections show them; loopback is none.
+	Own []string
 }
 
 // Header sums the capture up.
@@ -130,6 +135,7 @@ func Investigate(ctx context.Context, p *evidence.Package, o Options) (*Result, 
 	w.header()
 	w.judge()
 	v.RootCause = w.rootCause()
+	w.place()
 	w.scope()
 	w.impact()
 	w.story()
@@ -143,6 +149,31 @@ func Investigate(ctx context.Context, p *evidence.Package, o Options) (*Result, 
 		return nil, fmt.Errorf("the verdict is not proven throughout: %w", err)
 	}
 	return w.r, nil
+}
+
+// place notes where and when the verdict stands among others.
+func (w *work) place() {
+	for i := range w.f.Sockets {
+		s := &w.f.Sockets[i]
+		if detect.Remote(s) && !s.Shared && !slices.Contains(w.r.Own, s.LocalIP) && len(w.r.Own) < 64 {
+			w.r.Own = append(w.r.Own, s.LocalIP)
+		}
+	}
+	take := func(t int64) {
+		if t != 0 && (w.r.First == 0 || t < w.r.First) {
+			w.r.First = t
+		}
+	}
+	for i := range w.findings {
+		if f := &w.findings[i]; weighs(f) {
+			take(f.When)
+		}
+	}
+	if rc := w.r.Verdict.RootCause; rc != nil {
+		if t, err := time.Parse(time.RFC3339Nano, rc.Time); err == nil {
+			take(t.UnixNano())
+		}
+	}
 }
 
 // fill makes empty lists of nil ones: JSON readers expect lists.

@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -67,28 +68,51 @@ func Text(w io.Writer, r *investigate.Result, o Options) error {
 	return err
 }
 
-// Shared writes what several results have in common, nothing if there is nothing.
+// Shared writes in which order several containers were touched, which reached which, and what they have in common; nothing if there
+// is nothing.
 func Shared(w io.Writer, results []*investigate.Result, o Options) error {
 	if o.Width == 0 {
 		o.Width = 80
 	}
+	if o.Zone == nil {
+		o.Zone = time.UTC
+	}
 	p := &printer{o: o}
-	label := "In common"
+	name := func(i int) string {
+		t := &results[i].Verdict.Target
+		return printable.Clip(cmp.Or(t.Name, t.Evidence), 60)
+	}
+	line := func(label, words string) {
+		p.wrap(pad(label, labelWidth), strings.Repeat(" ", labelWidth+2), words, nil)
+	}
+	label := "Order"
+	order, moves := investigate.Sequence(results)
+	if len(order) > 1 {
+		for _, i := range order {
+			when := "at a time that the evidence does not give"
+			if t := results[i].First; t != 0 {
+				when = p.clock(detect.Time(t), false)
+			}
+			line(label, name(i)+", first touched "+when)
+			label = ""
+		}
+		label = "Moved"
+		for _, m := range moves {
+			line(label, "from "+name(m.From)+" to "+name(m.To)+": "+text(m.Why))
+			label = ""
+		}
+	}
+	label = "In common"
 	for _, l := range investigate.Across(results) {
 		var names []string
 		for _, i := range l.In {
-			t := &results[i].Verdict.Target
-			name := t.Name
-			if name == "" {
-				name = t.Evidence
-			}
-			names = append(names, printable.Clip(name, 60))
+			names = append(names, name(i))
 		}
 		what := l.Type + " " + l.Value
 		if l.Type == verdict.EntityFile {
 			what = "sha256 " + l.Value
 		}
-		p.wrap(pad(label, labelWidth), strings.Repeat(" ", labelWidth+2), text(what)+"  in "+strings.Join(names, ", "), nil)
+		line(label, text(what)+"  in "+strings.Join(names, ", "))
 		label = ""
 	}
 	_, err := w.Write(p.out.Bytes())

@@ -116,10 +116,10 @@ func (s *Set) word(text []byte, begin, end int, each func(Match) bool) bool {
 	}
 	dots, colons, hex := 0, 0, len(run) == 64 || len(run) == 40 || len(run) == 32
 	for _, c := range run {
-		switch {
-		case c == '.':
+		switch c {
+		case '.':
 			dots++
-		case c == ':':
+		case ':':
 			colons++
 		}
 		hex = hex && (c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F')
