@@ -334,23 +334,12 @@ func nodeDrop(ctx context.Context, b *intrusion) error {
 
 // hook compiles the library for LD_PRELOAD.
 func (l *Lab) hook(ctx context.Context) ([]byte, error) {
-	src, err := source()
-	if err != nil {
-		return nil, err
-	}
 	unlock, err := l.lock(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	out := filepath.Join(l.base, "bin", "hook.so")
-	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
-		return nil, err
-	}
-	if _, err := command(ctx, "gcc", "-shared", "-fPIC", "-O2", "-s", "-o", out, filepath.Join(src, "victims", "preload", "hook.c")); err != nil {
-		return nil, err
-	}
-	return os.ReadFile(out)
+	return l.compileC(ctx, "hook.so", filepath.Join("victims", "preload", "hook.c"), "-shared", "-fPIC")
 }
 
 // Busy puts an honest load on a victim until ctx ends: requests side by side, pages that it caches, paths that do

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 
@@ -14,7 +15,7 @@ import (
 )
 
 // Images are the names of the images that the lab can build, but for pause, which the cluster alone needs.
-var Images = []string{"static", "base", "python3", "nodejs", "goweb", "pyweb", "nodeweb"}
+var Images = []string{"static", "base", "python3", "nodejs", "goweb", "pyweb", "nodeweb", "cweb"}
 
 // Image builds the named image, or finds it built.
 func (l *Lab) Image(ctx context.Context, name string) (image.Image, error) {
@@ -83,6 +84,13 @@ func (l *Lab) recipe(ctx context.Context, name string) (image.Recipe, error) {
 		r.Env = []string{"GODEBUG=multipathtcp=0"}
 		r.Files = data(image.File{Path: "/app/server", Mode: 0o755, Data: server},
 			image.File{Path: "/app/static/checkout.js", Mode: 0o644, Data: []byte("document.forms[0].addEventListener('submit', () => { total.value = items.length; });\n")})
+	case "cweb":
+		server, err := l.compileC(ctx, "cweb", filepath.Join("victims", "cweb", "server.c"), "-pthread")
+		if err != nil {
+			return r, err
+		}
+		r.Packages, r.Entrypoint, r.Ports = image.C, []string{"/app/server"}, []string{"8080/tcp"}
+		r.Files = data(image.File{Path: "/app/server", Mode: 0o755, Data: server})
 	case "pyweb", "nodeweb":
 		src, err := source()
 		if err != nil {
@@ -106,6 +114,25 @@ func (l *Lab) recipe(ctx context.Context, name string) (image.Recipe, error) {
 		return r, fmt.Errorf("unknown image %q: known are %s", name, strings.Join(Images, ", "))
 	}
 	return r, nil
+}
+
+// compileC compiles one of the lab's own sources in C.
+func (l *Lab) compileC(ctx context.Context, name, file string, flags ...string) ([]byte, error) {
+	src, err := source()
+	if err != nil {
+		return nil, err
+	}
+	if !filepath.IsAbs(file) {
+		file = filepath.Join(src, file)
+	}
+	out := filepath.Join(l.base, "bin", name)
+	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
+		return nil, err
+	}
+	if _, err := command(ctx, slices.Concat([]string{"gcc", "-O2", "-s", "-Wall", "-Werror"}, flags, []string{"-o", out, file})...); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(out)
 }
 
 // source is the directory of the lab's own source.

@@ -58,6 +58,8 @@ type Step struct {
 	Node   string `yaml:"node"`
 	// Upload is what goweb is made to write anywhere, the intruder's.
 	Upload *Upload `yaml:"upload"`
+	// Module is a source in C of the scenario, which cweb is made to load by its flaw, the intruder's.
+	Module string `yaml:"module"`
 	// Exec runs a program in the container by its runtime, as an operator does.
 	Exec []string `yaml:"exec"`
 	// Request is an honest request: METHOD PATH.
@@ -296,6 +298,11 @@ func (b *intrusion) step(ctx context.Context, s *Scenario, step *Step) (bad bool
 			return true, err
 		}
 		return true, b.called(ctx)
+	case step.Module != "":
+		if err := b.module(ctx, filepath.Join(s.Dir, step.Module)); err != nil || !step.Calls {
+			return true, err
+		}
+		return true, b.called(ctx)
 	case step.Upload != nil:
 		content, err := b.implantOr(ctx, step.Upload.From, read)
 		if err != nil {
@@ -320,6 +327,20 @@ func (b *intrusion) step(ctx context.Context, s *Scenario, step *Step) (bad bool
 		return false, exec.CommandContext(ctx, "kill", "-"+step.Signal, fmt.Sprint(b.c.PID)).Run()
 	}
 	return false, errors.New("it says nothing to do")
+}
+
+// module compiles a module that knows the listener, and has the victim load it.
+func (b *intrusion) module(ctx context.Context, file string) error {
+	host, port, err := net.SplitHostPort(b.c2.Addr)
+	if err != nil {
+		return err
+	}
+	lib, err := b.lab.compileC(ctx, "module-"+b.c.Name+".so", file, "-shared", "-fPIC", `-DC2_HOST="`+host+`"`, "-DC2_PORT="+port)
+	if err != nil {
+		return err
+	}
+	b.truth.SHA256 = digest(lib)
+	return errors.Join(b.request(ctx, http.MethodPut, "/module", lib, http.StatusOK), os.Remove(filepath.Join(b.lab.base, "bin", "module-"+b.c.Name+".so")))
 }
 
 func (b *intrusion) implantOr(ctx context.Context, from string, read func(string) ([]byte, error)) ([]byte, error) {
