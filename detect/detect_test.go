@@ -99,6 +99,17 @@ var cases = map[string]struct {
 		p := s.Foreign(4017, 17, 4001, "/usr/lib/conv", record.ExeDrift, implant, after)
 		s.Sockets = append(s.Sockets, record.Socket{Family: "packet", Protocol: "raw", Inode: 9900, Owners: []record.Owner{{PID: p.PID, FD: 3}}})
 	}, verdict.Medium, "sockets"},
+	"network-own-resolver": {func(s *detecttest.Scene) {
+		s.Extra["volumes/etc/resolv.conf"] = "search shop.svc\nnameserver 10.96.0.10\noptions ndots:5\n"
+		for _, ip := range []string{"10.96.0.10", "203.0.113.53"} {
+			s.Connect(&s.Processes[0], 9, ip, 53, 10, 20)
+		}
+		for i := range s.Sockets {
+			if s.Sockets[i].RemotePort == 53 {
+				s.Sockets[i].Protocol = "udp"
+			}
+		}
+	}, verdict.Medium, "sockets"},
 	"network-runtime-socket": {func(s *detecttest.Scene) {
 		s.Sockets = append(s.Sockets,
 			record.Socket{Family: "unix", Protocol: "stream", State: "established", Inode: 9901, PeerInode: 9902, Owners: []record.Owner{{PID: 4001, FD: 12}}},

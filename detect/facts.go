@@ -22,6 +22,8 @@ type Facts struct {
 	Mounts    []record.Mounted
 	Files     Files
 	Config    Settings
+	// Resolvers are the name servers of the container's resolv.conf, at most three as its library reads them; none if it was not collected.
+	Resolvers []string
 	Strays    []target.Anomaly
 	// Missing has for each fact that was not collected the reason.
 	Missing map[Fact]string

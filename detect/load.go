@@ -55,6 +55,7 @@ func Load(ctx context.Context, p *evidence.Package) (*Facts, error) {
 	f.loadSockets(p)
 	f.loadMounts(p)
 	f.loadConfig(p)
+	f.loadResolvers(p)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -314,6 +315,24 @@ func (f *Facts) loadConfig(p *evidence.Package) {
 	}
 	if !found {
 		f.Missing[Config] = f.absent("target")
+	}
+}
+
+// loadResolvers reads resolv.conf, which the runtime mounts, or an intruder or the image wrote. See resolv.conf(5).
+func (f *Facts) loadResolvers(p *evidence.Package) {
+	for _, path := range []string{"volumes/etc/resolv.conf", "filesystem/upper/etc/resolv.conf"} {
+		b, err := p.ReadFile(path, 1<<20)
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(b)) {
+			if w := strings.Fields(line); len(w) > 1 && w[0] == "nameserver" && len(f.Resolvers) < 3 {
+				f.Resolvers = append(f.Resolvers, w[1])
+			}
+		}
+		if len(f.Resolvers) > 0 {
+			return
+		}
 	}
 }
 

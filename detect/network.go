@@ -46,6 +46,12 @@ func networkRules() []Rule {
 			Needs:       []Fact{Processes, Sockets, Config}, check: outbound,
 		},
 		{
+			ID: "network-own-resolver", Title: "A program asks a name server that the container was not given", Severity: verdict.Medium, Technique: "T1071.004",
+			Rationale:   "Names are asked of the servers in resolv.conf. Questions to another, one after the other, carry data out where nothing else gets through.",
+			FalseAlarms: "Name servers themselves, which listen on the port; servers that image or runtime were told of. A program with a public resolver built in is told all the same.",
+			Needs:       []Fact{Processes, Sockets, Config}, check: ownResolver,
+		},
+		{
 			ID: "network-runtime-socket", Title: "A program speaks with the container runtime", Severity: verdict.Medium, Technique: "T1611",
 			Rationale:   "Whoever may speak with the runtime's socket can start a container that owns the machine.",
 			FalseAlarms: "Agents, proxies and builders do so by design: where image or runtime were told of it, by a variable or an argument, it is information.",
@@ -369,6 +375,48 @@ func hasNumber(text, number string) bool {
 		}
 		off = i + 1
 	}
+}
+
+func ownResolver(f *Facts, a *Answer) {
+	if f.listenPorts()[53] || slices.ContainsFunc(f.Sockets, func(s Socket) bool { return inet(&s) && s.LocalPort == 53 && s.RemotePort == 0 }) {
+		return // a name server asks others
+	}
+	seen := map[string]bool{}
+	for i := range f.Sockets {
+		s := &f.Sockets[i]
+		if s.RemotePort != 53 && s.RemotePort != 853 || !Remote(s) {
+			continue
+		}
+		for _, p := range f.owners(s) {
+			peer := Peer(s.RemoteIP, s.RemotePort)
+			if f.otherRoot(p) || seen[peer+itoa(p.PID)] || f.namedAddress(s.RemoteIP) {
+				continue
+			}
+			if len(f.Resolvers) == 0 {
+				a.blind("whether "+peer+" is the container's name server", "its resolv.conf was not collected")
+				continue
+			}
+			if slices.Contains(f.Resolvers, s.RemoteIP) {
+				continue
+			}
+			seen[peer+itoa(p.PID)] = true
+			a.hit(Finding{
+				Finding: verdict.Finding{Citations: []verdict.Citation{s.Cite, p.Cite},
+					Statement: Describe(p) + " asks the name server " + peer + "; the container was given " + strings.Join(f.Resolvers, ", ")},
+				PID: p.PID, Path: string(p.Exe.Path), Peer: peer, When: f.heardOf(s, p),
+			})
+		}
+	}
+}
+
+// namedAddress reports whether image or runtime were told of an address.
+func (f *Facts) namedAddress(ip string) bool {
+	for _, v := range f.Config.Env {
+		if strings.Contains(v, ip) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(f.Config.Args, func(a string) bool { return strings.Contains(a, ip) })
 }
 
 // runtimeSocket matches the names of sockets by which runtimes are steered.
