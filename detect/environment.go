@@ -1,6 +1,7 @@
 package detect
 
 import (
+	"cmp"
 	"regexp"
 	"strings"
 
@@ -81,7 +82,7 @@ func (f *Facts) injected(value string, worst verdict.Severity) (verdict.Severity
 			}
 		}
 		for i := range f.Files.Mounted {
-			if r := &f.Files.Mounted[i]; (string(r.Path) == path || under(string(r.Path), path)) && f.afterStart(firstOf(r.Btime, r.Ctime)) {
+			if r := &f.Files.Mounted[i]; (string(r.Path) == path || under(string(r.Path), path)) && f.afterStart(cmp.Or(r.Btime, r.Ctime)) {
 				return worst, "; " + say(r.Path) + ", to which it leads, came after the container had started"
 			}
 		}

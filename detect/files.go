@@ -2,6 +2,7 @@ package detect
 
 import (
 	"bytes"
+	"cmp"
 	"debug/elf"
 	"fmt"
 	"maps"
@@ -124,13 +125,13 @@ const perRule = 40
 func changedAt(c *inventory.Change) int64 {
 	switch {
 	case c.Whiteout != nil:
-		return firstOf(c.Whiteout.Ctime, c.Whiteout.Btime)
+		return cmp.Or(c.Whiteout.Ctime, c.Whiteout.Btime)
 	case c.After == nil:
 		return 0
 	case c.Kind == inventory.Added:
-		return firstOf(c.After.Btime, c.After.Ctime, c.After.Mtime)
+		return cmp.Or(c.After.Btime, c.After.Ctime, c.After.Mtime)
 	}
-	return firstOf(c.After.Mtime, c.After.Ctime)
+	return cmp.Or(c.After.Mtime, c.After.Ctime)
 }
 
 func cites(c *inventory.Change) []verdict.Citation {
@@ -155,6 +156,15 @@ func (f *Facts) fileCites(c *inventory.Change) []verdict.Citation {
 	return out
 }
 
+// rowCites are a row's place, and the file's content if it was kept.
+func (f *Facts) rowCites(r *File) []verdict.Citation {
+	raw, err := record.Unescape(r.Artifact)
+	if err != nil {
+		raw = ""
+	}
+	return f.withArtifact(r.Cite, raw)
+}
+
 // capped counts hits and tells the rest in one line.
 type capped struct {
 	a     *Answer
@@ -171,7 +181,7 @@ func (k *capped) hit(c *inventory.Change, f Finding) {
 		}
 		return
 	}
-	f.Path, f.When, f.Citations = c.Path, changedAt(c), k.f.fileCites(c)
+	f.Path, f.When, f.Citations = c.Path, changedAt(c), append(k.f.fileCites(c), f.Citations...)
 	if c.After != nil {
 		f.SHA256 = c.After.SHA256
 	}
@@ -386,12 +396,9 @@ func mountedPrograms(f *Facts, a *Answer) {
 		if kind == "" && !isELF(r.Magic) {
 			continue
 		}
-		born := firstOf(r.Btime, r.Ctime)
+		born := cmp.Or(r.Btime, r.Ctime)
 		fd := Finding{Path: string(r.Path), SHA256: r.SHA256, When: born, Foreign: true}
-		fd.Citations = []verdict.Citation{r.Cite}
-		if raw, err := record.Unescape(r.Artifact); err == nil && raw != "" {
-			fd.Citations = f.withArtifact(r.Cite, raw)
-		}
+		fd.Citations = f.rowCites(r)
 		switch {
 		case f.Files.Image[r.SHA256] != "" && r.SHA256 != "":
 			fd.Severity, fd.Foreign = verdict.Low, false
@@ -423,14 +430,10 @@ func holdsEnvironment(f *Facts, a *Answer) {
 		if p == nil {
 			continue
 		}
-		raw, err := record.Unescape(s.File.Artifact)
-		if err != nil {
-			raw = ""
-		}
-		cites := append(f.withArtifact(s.File.Cite, raw), f.withArtifact(p.Cite, p.Dir+"/environ")...)
+		cites := append(f.rowCites(&s.File), f.withArtifact(p.Cite, p.Dir+"/environ")...)
 		a.hit(Finding{
 			Finding: verdict.Finding{Statement: say(path) + " is a copy of the environment of " + Describe(p), Citations: cites},
-			Path:    path, SHA256: s.File.SHA256, When: firstOf(s.File.Btime, s.File.Ctime), Foreign: true,
+			Path:    path, SHA256: s.File.SHA256, When: cmp.Or(s.File.Btime, s.File.Ctime), Foreign: true,
 		})
 	}
 }
@@ -459,7 +462,7 @@ func rightsChanged(f *Facts, a *Answer) {
 	if n > 1 {
 		words += fmt.Sprintf(" (and %d more files changed rights)", n-1)
 	}
-	a.hit(Finding{Finding: verdict.Finding{Statement: words, Citations: cites(first)}, Path: first.Path, When: firstOf(first.After.Ctime)})
+	a.hit(Finding{Finding: verdict.Finding{Statement: words, Citations: cites(first)}, Path: first.Path, When: cmp.Or(first.After.Ctime)})
 }
 
 func dataChanged(f *Facts, a *Answer) {

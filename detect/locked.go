@@ -1,6 +1,7 @@
 package detect
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path"
@@ -49,7 +50,7 @@ func (t *tally) add(f *Facts, r *File) {
 	if r.Type != record.TypeFile || r.Tree != record.TreeRoot && r.Tree != record.TreeBoth {
 		return
 	}
-	born := firstOf(r.Btime, r.Ctime)
+	born := cmp.Or(r.Btime, r.Ctime)
 	if !f.afterStart(born) {
 		return
 	}
@@ -110,7 +111,7 @@ func (t *tally) finish(ctx context.Context, f *Facts, p *evidence.Package) {
 		}
 		const slack = int64(10 * time.Minute)
 		for _, n := range t.notes {
-			if born := firstOf(n.Btime, n.Ctime); born >= l.First-slack && born <= l.Last+slack && len(l.Notes) < 8 {
+			if born := cmp.Or(n.Btime, n.Ctime); born >= l.First-slack && born <= l.Last+slack && len(l.Notes) < 8 {
 				l.Notes = append(l.Notes, n)
 			}
 		}
@@ -134,16 +135,8 @@ func lockedFiles(f *Facts, a *Answer) {
 			n := l.Notes[0]
 			fd.Severity, fd.Path, fd.SHA256 = verdict.High, string(n.Path), n.SHA256
 			fd.Statement += "; " + say(n.Path) + ", named as a note to a victim is, came with them"
-			fd.Citations = append(f.mountCites(&n), fd.Citations...)
+			fd.Citations = append(f.rowCites(&n), fd.Citations...)
 		}
 		a.hit(fd)
 	}
-}
-
-// mountCites are a row's place, and the file's content if it was kept.
-func (f *Facts) mountCites(r *File) []verdict.Citation {
-	if raw, err := record.Unescape(r.Artifact); err == nil && raw != "" {
-		return f.withArtifact(r.Cite, raw)
-	}
-	return []verdict.Citation{r.Cite}
 }

@@ -1,6 +1,7 @@
 package detect
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -304,20 +305,11 @@ func (f *Facts) library(a *Answer, p *Process, m *Mapping) {
 		if isJVM(p) && under(name, "/tmp", "/var/tmp") || r.Mount != "" && !f.afterStart(r.Btime) {
 			found.Severity, found.Foreign = verdict.Low, false
 		}
-		found.SHA256, found.When = r.SHA256, firstOf(r.Btime, r.Ctime)
+		found.SHA256, found.When = r.SHA256, cmp.Or(r.Btime, r.Ctime)
 		found.Citations = append(found.Citations, r.Cite)
 		found.Statement = Describe(p) + " has " + say(name) + " loaded as code, which the image does not hold in this form"
 	}
 	a.hit(found)
-}
-
-func firstOf(ns ...int64) int64 {
-	for _, n := range ns {
-		if n != 0 {
-			return n
-		}
-	}
-	return 0
 }
 
 // fileHead is the start of the file behind a mapping: from a descriptor that is still open, or from the mapping of the

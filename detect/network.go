@@ -320,7 +320,7 @@ func (f *Facts) closedOutbound(a *Answer, listening map[int]bool, local map[stri
 	var order []string
 	for i := range f.Sockets {
 		s := &f.Sockets[i]
-		if s.State != "time_wait" || s.Shared || !Remote(s) || len(s.Owners) > 0 || listening[s.LocalPort] || local[s.RemoteIP] && loopback(s.RemoteIP) || services[s.RemotePort] || f.named(s) {
+		if s.State != "time_wait" || s.Shared || !Remote(s) || len(s.Owners) > 0 || listening[s.LocalPort] || local[s.RemoteIP] || services[s.RemotePort] || f.named(s) {
 			continue
 		}
 		// Which side called is told by the ports: the caller's is one of those that the kernel hands out.
@@ -352,6 +352,11 @@ func (f *Facts) closedOutbound(a *Answer, listening map[int]bool, local map[stri
 func (f *Facts) named(s *Socket) bool {
 	port := itoa(s.RemotePort)
 	says := func(text string) bool { return strings.Contains(text, s.RemoteIP) || hasNumber(text, port) }
+	return f.told(says)
+}
+
+// told reports whether a setting of the image or the runtime, the value of a variable or an argument, says something.
+func (f *Facts) told(says func(string) bool) bool {
 	for _, v := range f.Config.Env {
 		if says(v) {
 			return true
@@ -389,7 +394,7 @@ func ownResolver(f *Facts, a *Answer) {
 		}
 		for _, p := range f.owners(s) {
 			peer := Peer(s.RemoteIP, s.RemotePort)
-			if f.otherRoot(p) || seen[peer+itoa(p.PID)] || f.namedAddress(s.RemoteIP) {
+			if f.otherRoot(p) || seen[peer+itoa(p.PID)] || f.told(func(text string) bool { return strings.Contains(text, s.RemoteIP) }) {
 				continue
 			}
 			if len(f.Resolvers) == 0 {
@@ -409,16 +414,6 @@ func ownResolver(f *Facts, a *Answer) {
 	}
 }
 
-// namedAddress reports whether image or runtime were told of an address.
-func (f *Facts) namedAddress(ip string) bool {
-	for _, v := range f.Config.Env {
-		if strings.Contains(v, ip) {
-			return true
-		}
-	}
-	return slices.ContainsFunc(f.Config.Args, func(a string) bool { return strings.Contains(a, ip) })
-}
-
 // runtimeSocket matches the names of sockets by which runtimes are steered.
 var runtimeSocket = regexp.MustCompile(`/(docker|containerd|crio|podman|dockershim|cri-dockerd|buildkitd)[.]sock$`)
 
@@ -432,9 +427,9 @@ func runtimeSockets(f *Facts, a *Answer) {
 			byInode[s.Inode] = s
 		}
 	}
-	told := slices.ContainsFunc(f.Config.Args, toldOfRuntime.MatchString) || slices.ContainsFunc(f.Container.Entrypoint, toldOfRuntime.MatchString)
-	for k, v := range f.Config.Env {
-		told = told || toldOfRuntime.MatchString(k) || toldOfRuntime.MatchString(v)
+	told := f.told(toldOfRuntime.MatchString)
+	for k := range f.Config.Env {
+		told = told || toldOfRuntime.MatchString(k)
 	}
 	seen := map[string]bool{}
 	for i := range f.Sockets {

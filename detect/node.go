@@ -1,6 +1,7 @@
 package detect
 
 import (
+	"cmp"
 	"regexp"
 	"strings"
 
@@ -30,14 +31,14 @@ func nodeFiles(f *Facts, a *Answer) {
 	n := 0
 	for i := range f.Files.Node {
 		r := &f.Files.Node[i]
-		at := max(r.Mtime, firstOf(r.Btime, r.Ctime))
+		at := max(r.Mtime, cmp.Or(r.Btime, r.Ctime))
 		if !f.afterStart(at) || n >= perRule {
 			continue
 		}
 		n++
 		m := f.mountOf(string(r.Path))
 		a.hit(Finding{
-			Finding: verdict.Finding{Citations: f.mountCites(r),
+			Finding: verdict.Finding{Citations: f.rowCites(r),
 				Statement: say(r.Path) + ", written after the container had started, is " + say(f.onNode(r)) + " of what is mounted at " + say(m.Point) + ", by which a machine starts programs or lets people in"},
 			Path: string(r.Path), SHA256: r.SHA256, When: at, Foreign: true,
 		})

@@ -49,12 +49,11 @@ func commandPages(f *Facts, a *Answer) {
 				break
 			}
 			words := strings.Join(strings.Fields(string(b[at[0]:min(at[1], at[0]+200)])), " ")
-			k.hit(c, Finding{Foreign: true, Finding: verdict.Finding{Statement: say(c.Path) + ", which the image does not hold so, runs what a request holds: " + say(words)}})
-			if n := len(a.Hits); n > 0 {
-				if x, ok := f.Cite(raw, int64(at[0]), int64(at[1]-at[0])); ok {
-					a.Hits[n-1].Citations = append(a.Hits[n-1].Citations, x)
-				}
+			fd := Finding{Foreign: true, Finding: verdict.Finding{Statement: say(c.Path) + ", which the image does not hold so, runs what a request holds: " + say(words)}}
+			if x, ok := f.Cite(raw, int64(at[0]), int64(at[1]-at[0])); ok {
+				fd.Citations = []verdict.Citation{x}
 			}
+			k.hit(c, fd)
 			break
 		}
 	}

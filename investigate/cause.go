@@ -124,7 +124,7 @@ func (w *work) onlyOne() *verdict.RootCause {
 	var found *request
 	for i := range w.logs.firsts {
 		r := &w.logs.firsts[i]
-		if r.Method == "GET" || r.Method == "HEAD" || r.Method == "OPTIONS" || w.logs.routes[r.route()] > rare || r.Status >= 400 || r.Time == 0 {
+		if !w.standsOut(r) || r.Status >= 400 || r.Time == 0 {
 			continue
 		}
 		if found != nil {
@@ -144,10 +144,14 @@ func (w *work) onlyOne() *verdict.RootCause {
 		w.requests = append(w.requests, *found) // so that the scope names who sent it
 	}
 	w.entered(c)
-	c.Confidence = min(c.Confidence, 0.4)
 	doubt(c, found)
 	c.Citations, c.Entities = unique(c.Citations), uniqueStrings(c.Entities)
 	return c
+}
+
+// standsOut reports whether a request is meant to change something, on a route that was served hardly ever.
+func (w *work) standsOut(r *request) bool {
+	return r.Method != "GET" && r.Method != "HEAD" && r.Method != "OPTIONS" && w.logs.routes[r.route()] <= rare
 }
 
 // standingOut are the first few requests that change something on routes that were served hardly ever.
@@ -155,7 +159,7 @@ func (w *work) standingOut() []*request {
 	var out []*request
 	for i := range w.logs.firsts {
 		r := &w.logs.firsts[i]
-		if r.Method != "GET" && r.Method != "HEAD" && r.Method != "OPTIONS" && w.logs.routes[r.route()] <= rare && len(out) < 4 {
+		if w.standsOut(r) && len(out) < 4 {
 			out = append(out, r)
 		}
 	}

@@ -1,6 +1,7 @@
 package investigate
 
 import (
+	"cmp"
 	"context"
 	"crypto/md5"  //nolint:gosec // lists of indicators name files by it; nothing is proven with it
 	"crypto/sha1" //nolint:gosec // likewise
@@ -96,7 +97,7 @@ func (m *matcher) files(ctx context.Context) error {
 		if i == nil {
 			continue
 		}
-		f := detect.Finding{Path: path, SHA256: r.SHA256, When: cmpTime(r.Btime, r.Ctime)}
+		f := detect.Finding{Path: path, SHA256: r.SHA256, When: cmp.Or(r.Btime, r.Ctime)}
 		f.Statement = "the file " + clip(path, 160) + " is listed"
 		f.Citations = []verdict.Citation{r.Cite}
 		sev := verdict.High
@@ -109,13 +110,6 @@ func (m *matcher) files(ctx context.Context) error {
 		m.hit(i, "file "+path, sev, f)
 	}
 	return nil
-}
-
-func cmpTime(btime, ctime int64) int64 {
-	if btime != 0 {
-		return btime
-	}
-	return ctime
 }
 
 // digests makes the digests of a kept file that the inventory does not hold.

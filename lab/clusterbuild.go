@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/sherd-forensics/sherd/lab/image"
@@ -73,11 +72,6 @@ func (l *Lab) compileKubernetes(ctx context.Context) (string, error) {
 	return out, nil
 }
 
-func lastLines(s string, n int) string {
-	all := strings.Split(strings.TrimSpace(s), "\n")
-	return strings.Join(all[max(0, len(all)-n):], "\n")
-}
-
 // LoadKubernetes builds one of the lab's images and puts it into the node's containerd. It returns the reference that pods name.
 func (l *Lab) LoadKubernetes(ctx context.Context, name string) (string, error) {
 	unlock, err := l.lock(ctx)
@@ -93,20 +87,10 @@ func (l *Lab) LoadKubernetes(ctx context.Context, name string) (string, error) {
 }
 
 func (c cluster) load(ctx context.Context, img image.Image) error {
-	mark := filepath.Join(c.base, "loaded", Kubernetes+"-"+filepath.Base(img.Ref))
-	if b, err := os.ReadFile(mark); err == nil && string(b) == img.Digest {
-		return nil
-	}
-	file := filepath.Join(c.base, "images", img.Name+".tar")
-	if err := img.Archive(file); err != nil {
-		return err
-	}
-	defer os.Remove(file)
-	if _, err := c.ctr(ctx, "image", "import", file); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(mark), 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(mark, []byte(img.Digest), 0o644)
+	return c.once(Kubernetes+"-"+filepath.Base(img.Ref), img, func() error {
+		return c.archived(img, func(file string) error {
+			_, err := c.ctr(ctx, "image", "import", file)
+			return err
+		})
+	})
 }

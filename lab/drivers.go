@@ -71,19 +71,39 @@ func (l *Lab) provide(ctx context.Context, s RunSpec) (image.Image, error) {
 			return img, err
 		}
 	}
-	mark := filepath.Join(l.base, "loaded", strings.Join([]string{s.Runtime, s.Snapshotter + s.Storage, filepath.Base(img.Ref)}, "-"))
+	return img, l.once(strings.Join([]string{s.Runtime, s.Snapshotter + s.Storage, filepath.Base(img.Ref)}, "-"), img, func() error {
+		began := time.Now()
+		if err := d.load(ctx, s, img); err != nil {
+			return fmt.Errorf("putting %s into %s: %w", img.Ref, s.Runtime, err)
+		}
+		fmt.Fprintf(l.say, "lab: put %s into %s in %.1f s\n", img.Ref, s.Runtime, time.Since(began).Seconds())
+		return nil
+	})
+}
+
+// once loads an image into the runtime that mark names, unless that has it with this content.
+func (l *Lab) once(mark string, img image.Image, load func() error) error {
+	mark = filepath.Join(l.base, "loaded", mark)
 	if b, err := os.ReadFile(mark); err == nil && string(b) == img.Digest {
-		return img, nil
+		return nil
 	}
-	began := time.Now()
-	if err := d.load(ctx, s, img); err != nil {
-		return img, fmt.Errorf("putting %s into %s: %w", img.Ref, s.Runtime, err)
+	if err := load(); err != nil {
+		return err
 	}
-	fmt.Fprintf(l.say, "lab: put %s into %s in %.1f s\n", img.Ref, s.Runtime, time.Since(began).Seconds())
 	if err := os.MkdirAll(filepath.Dir(mark), 0o755); err != nil {
-		return img, err
+		return err
 	}
-	return img, os.WriteFile(mark, []byte(img.Digest), 0o644)
+	return os.WriteFile(mark, []byte(img.Digest), 0o644)
+}
+
+// archived writes an image into a file for as long as use takes.
+func (l *Lab) archived(img image.Image, use func(file string) error) error {
+	file := filepath.Join(l.base, "images", img.Name+".tar")
+	if err := img.Archive(file); err != nil {
+		return err
+	}
+	defer os.Remove(file)
+	return use(file)
 }
 
 // common are the flags that docker run and podman run share.
@@ -259,14 +279,10 @@ func (d podmanDriver) logs(ctx context.Context, c *Container) (string, error) {
 type containerdDriver struct{ *Lab }
 
 func (d containerdDriver) load(ctx context.Context, s RunSpec, img image.Image) error {
-	file := filepath.Join(d.base, "images", img.Name+".tar")
-	if err := img.Archive(file); err != nil {
+	return d.archived(img, func(file string) error {
+		_, err := d.ctr(ctx, "image", "import", "--snapshotter", snapshotter(s), file)
 		return err
-	}
-	defer os.Remove(file)
-	args := []string{"image", "import", "--snapshotter", snapshotter(s), file}
-	_, err := d.ctr(ctx, args...)
-	return err
+	})
 }
 
 func snapshotter(s RunSpec) string {

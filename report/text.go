@@ -37,9 +37,8 @@ type printer struct {
 	used   int // the highest number shown
 }
 
-// Text writes the verdict for a person at a terminal: the word first, then root cause, scope, impact, story, what was not
-// seen, what to do, and where the proof lies.
-func Text(w io.Writer, r *investigate.Result, o Options) error {
+// newPrinter fills in what o leaves open.
+func newPrinter(o Options) *printer {
 	if o.Width == 0 {
 		o.Width = 80
 	}
@@ -47,7 +46,14 @@ func Text(w io.Writer, r *investigate.Result, o Options) error {
 	if o.Zone == nil {
 		o.Zone = time.UTC
 	}
-	p := &printer{o: o, number: Numbers(r)}
+	return &printer{o: o}
+}
+
+// Text writes the verdict for a person at a terminal: the word first, then root cause, scope, impact, story, what was not
+// seen, what to do, and where the proof lies.
+func Text(w io.Writer, r *investigate.Result, o Options) error {
+	p := newPrinter(o)
+	p.number = Numbers(r)
 	v := &r.Verdict
 	p.header(r)
 	p.word(v)
@@ -71,13 +77,7 @@ func Text(w io.Writer, r *investigate.Result, o Options) error {
 // Shared writes in which order several containers were touched, which reached which, and what they have in common; nothing if there
 // is nothing.
 func Shared(w io.Writer, results []*investigate.Result, o Options) error {
-	if o.Width == 0 {
-		o.Width = 80
-	}
-	if o.Zone == nil {
-		o.Zone = time.UTC
-	}
-	p := &printer{o: o}
+	p := newPrinter(o)
 	name := func(i int) string {
 		t := &results[i].Verdict.Target
 		return printable.Clip(cmp.Or(t.Name, t.Evidence), 60)

@@ -100,15 +100,11 @@ func cites(cs []verdict.Citation, request string, pkg *evidence.Package) bool {
 		b := make([]byte, min(c.Length, 64<<10))
 		n, _ := a.ReadAt(b, c.Offset)
 		text := strings.ReplaceAll(string(b[:n]), `\u0026`, "&")
-		if all(strings.Fields(request), func(w string) bool { return strings.Contains(text, w) }) {
+		if !slices.ContainsFunc(strings.Fields(request), func(w string) bool { return !strings.Contains(text, w) }) {
 			return true
 		}
 	}
 	return false
-}
-
-func all(words []string, ok func(string) bool) bool {
-	return !slices.ContainsFunc(words, func(w string) bool { return !ok(w) })
 }
 
 func scope(r *Result, t *lab.ScenarioTruth, v *verdict.Verdict, fault func(string, ...any)) {

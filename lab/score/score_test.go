@@ -3,9 +3,7 @@ package score_test
 import (
 	"context"
 	"io/fs"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -13,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sherd-forensics/sherd/evidence"
-	"github.com/sherd-forensics/sherd/investigate"
 	"github.com/sherd-forensics/sherd/lab"
 	"github.com/sherd-forensics/sherd/lab/score"
 	"github.com/sherd-forensics/sherd/verdict"
@@ -170,40 +166,12 @@ func TestPlay(t *testing.T) {
 		if i < 0 {
 			t.Fatalf("no scenario %s", name)
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-		defer cancel()
-		p, err := l.Play(ctx, &all[i], "running")
+		got, err := score.Run(context.Background(), l, sherd, t.TempDir(), &all[i], "running")
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() {
-			if err := p.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-		if host, _, err := net.SplitHostPort(p.Container.Addr); err != nil || host == "" {
-			t.Errorf("address %q", p.Container.Addr)
-		}
-		path := filepath.Join(t.TempDir(), name+".sherd")
-		cmd := exec.CommandContext(ctx, sherd, "collect", p.Container.Target, "-o", path, "--quiet")
-		cmd.Env = append(os.Environ(), append(l.Env(), "XDG_CONFIG_HOME="+t.TempDir())...)
-		if out, err := cmd.CombinedOutput(); err != nil && cmd.ProcessState.ExitCode() > 1 {
-			t.Fatalf("%v: %s", err, out)
-		}
-		pkg, err := evidence.Open(path, evidence.OpenOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		r, err := investigate.Investigate(ctx, pkg, investigate.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := score.Judge(&all[i], "running", p, &r.Verdict, pkg)
 		if len(got.Faults) > 0 {
 			t.Errorf("%s: %q", name, got.Faults)
-		}
-		if err := pkg.Close(); err != nil {
-			t.Error(err)
 		}
 	}
 }

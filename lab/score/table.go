@@ -20,8 +20,16 @@ type Sum struct {
 	Seconds                    float64                       // the longest investigation
 }
 
-// Add takes one result in.
-func (s *Sum) Add(r *Result) {
+// Total sums results up.
+func Total(results []Result) Sum {
+	var s Sum
+	for i := range results {
+		s.add(&results[i])
+	}
+	return s
+}
+
+func (s *Sum) add(r *Result) {
 	s.Seconds = max(s.Seconds, r.Seconds)
 	s.Named, s.Wanted, s.Right, s.Said = s.Named+r.Named, s.Wanted+r.Wanted, s.Right+r.Right, s.Said+r.Said
 	if r.Control {
@@ -56,10 +64,7 @@ func share(n, of int) string {
 
 // Markdown writes the scoreboard.
 func Markdown(w io.Writer, results []Result) error {
-	var sum Sum
-	for i := range results {
-		sum.Add(&results[i])
-	}
+	sum := Total(results)
 	var b strings.Builder
 	b.WriteString(`# Scoreboard
 

@@ -4,11 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"iter"
+	"maps"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -18,40 +17,15 @@ import (
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/evidence/record"
 	formats "github.com/sherd-forensics/sherd/parse"
+	"github.com/sherd-forensics/sherd/parse/parsetest"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // seal makes a package of an inventory and a list of mounts.
 func seal(t testing.TB, inventory, mounts []byte) *evidence.Package {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "x.sherd")
-	out, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer out.Close()
-	w, err := evidence.NewWriter(out, evidence.WriterOptions{Tool: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, b := range map[string][]byte{Path: inventory, MountsPath: mounts} {
-		if b == nil {
-			continue
-		}
-		if _, err := w.Add(evidence.Meta{Path: name, Origin: "test"}, b); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	p, err := evidence.Open(path, evidence.OpenOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { p.Close() })
-	return p
+	artifacts := map[string][]byte{Path: inventory, MountsPath: mounts}
+	maps.DeleteFunc(artifacts, func(_ string, b []byte) bool { return b == nil })
+	return parsetest.Package(t, artifacts)
 }
 
 func testdata(t testing.TB, name string) []byte {
@@ -61,18 +35,6 @@ func testdata(t testing.TB, name string) []byte {
 		t.Fatal(err)
 	}
 	return b
-}
-
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile("testdata/"+name, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if d := cmp.Diff(string(testdata(t, name)), string(got)); d != "" {
-		t.Errorf("%s differs (-want +got):\n%s", name, d)
-	}
 }
 
 func TestGolden(t *testing.T) {
@@ -94,7 +56,7 @@ func TestGolden(t *testing.T) {
 		}
 		b.WriteByte('\n')
 	}
-	golden(t, "drift.golden", b.Bytes())
+	parsetest.Compare(t, "testdata/drift.golden", b.Bytes())
 
 	b.Reset()
 	err := Events(p, func(formats.Skip) {}, func(e event.Event) error {
@@ -109,7 +71,7 @@ func TestGolden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "events.golden", b.Bytes())
+	parsetest.Compare(t, "testdata/events.golden", b.Bytes())
 }
 
 // TestCitations: the bytes that a row cites are the row.

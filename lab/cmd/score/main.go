@@ -9,16 +9,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
-	"time"
 
-	"github.com/sherd-forensics/sherd/evidence"
-	"github.com/sherd-forensics/sherd/investigate"
 	"github.com/sherd-forensics/sherd/lab"
 	"github.com/sherd-forensics/sherd/lab/score"
 )
@@ -80,7 +75,7 @@ func run(ctx context.Context, sherd, out, keep string, names []string) error {
 	for range 2 { // waiting is most of it
 		wait.Go(func() {
 			for t := range queue {
-				r, err := one(ctx, l, sherd, dir, t)
+				r, err := score.Run(ctx, l, sherd, dir, t.scenario, t.variant)
 				mu.Lock()
 				if err != nil {
 					errs = errors.Join(errs, err)
@@ -102,10 +97,7 @@ func run(ctx context.Context, sherd, out, keep string, names []string) error {
 	close(queue)
 	wait.Wait()
 	score.Sort(results)
-	var sum score.Sum
-	for i := range results {
-		sum.Add(&results[i])
-	}
+	sum := score.Total(results)
 	fmt.Printf("\n%d attacks: verdict %d, root cause %d right; recall %d/%d, precision %d/%d; %d of %d controls clean\n",
 		sum.Attacks, sum.VerdictRight, sum.CauseRight, sum.Named, sum.Wanted, sum.Right, sum.Said, sum.ControlsClean, sum.Controls)
 	if out != "" && errs == nil {
@@ -124,35 +116,4 @@ func show(r *score.Result) {
 	for _, f := range r.Faults {
 		fmt.Println("    " + f)
 	}
-}
-
-func one(ctx context.Context, l *lab.Lab, sherd, dir string, t task) (score.Result, error) {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
-	defer cancel()
-	p, err := l.Play(ctx, t.scenario, t.variant)
-	if err != nil {
-		return score.Result{}, err
-	}
-	defer p.Close()
-	path := filepath.Join(dir, t.scenario.Name+"-"+t.variant+".sherd")
-	cmd := exec.CommandContext(ctx, sherd, "collect", p.Container.Target, "-o", path, "--quiet", "--podman-root", l.PodmanRoot(), "--podman-runroot", l.PodmanRunRoot())
-	cmd.Env = append(os.Environ(), append(l.Env(), "XDG_CONFIG_HOME="+dir)...)
-	// Exit status 1 is of a capture that is not whole, which is judged all the same.
-	if said, err := cmd.CombinedOutput(); err != nil && cmd.ProcessState.ExitCode() > 1 {
-		return score.Result{}, fmt.Errorf("%s (%s): collecting: %w: %s", t.scenario.Name, t.variant, err, said)
-	}
-	pkg, err := evidence.Open(path, evidence.OpenOptions{})
-	if err != nil {
-		return score.Result{}, err
-	}
-	defer pkg.Close()
-	began := time.Now()
-	r, err := investigate.Investigate(ctx, pkg, investigate.Options{})
-	if err != nil {
-		return score.Result{}, err
-	}
-	took := time.Since(began).Seconds()
-	out := score.Judge(t.scenario, t.variant, p, &r.Verdict, pkg)
-	out.Seconds = took
-	return out, nil
 }
