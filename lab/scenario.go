@@ -62,6 +62,8 @@ type Step struct {
 	Module string `yaml:"module"`
 	// Exec runs a program in the container by its runtime, as an operator does.
 	Exec []string `yaml:"exec"`
+	// Background leaves what Exec runs running.
+	Background bool `yaml:"background"`
 	// Request is an honest request: METHOD PATH.
 	Request string `yaml:"request"`
 	// Calls waits for the program that the step has started to call the intruder's listener.
@@ -311,7 +313,7 @@ func (b *intrusion) step(ctx context.Context, s *Scenario, step *Step) (bad bool
 		b.truth.SHA256 = digest(content)
 		return true, b.upload(ctx, step.Upload.To, content, step.Upload.Mode)
 	case len(step.Exec) > 0:
-		return false, b.c.exec(ctx, step.Exec)
+		return false, b.c.exec(ctx, step.Exec, step.Background)
 	case step.Request != "":
 		method, path, _ := strings.Cut(step.Request, " ")
 		r, err := http.NewRequestWithContext(ctx, method, b.c.URL+path, nil)
@@ -372,13 +374,18 @@ func (b *intrusion) place(ctx context.Context, code string) (string, error) {
 }
 
 // exec runs a program in the container, as an operator would by its runtime.
-func (c *Container) exec(ctx context.Context, argv []string) error {
+func (c *Container) exec(ctx context.Context, argv []string, background bool) error {
+	args := []string{"exec", c.Name}
+	if background {
+		args = []string{"exec", "--detach", c.Name}
+	}
+	args = append(args, argv...)
 	switch c.Runtime {
 	case Docker:
-		_, err := c.lab.docker(ctx, c.Spec.Storage, append([]string{"exec", c.Name}, argv...)...)
+		_, err := c.lab.docker(ctx, c.Spec.Storage, args...)
 		return err
 	case Podman:
-		_, err := c.lab.podman(ctx, c.Spec.Storage, append([]string{"exec", c.Name}, argv...)...)
+		_, err := c.lab.podman(ctx, c.Spec.Storage, args...)
 		return err
 	}
 	return fmt.Errorf("nothing is run in containers of %s here", c.Runtime)
