@@ -37,7 +37,12 @@ type Rule struct {
 	// FalseAlarms says what else looks like a hit, and how the rule tells it apart.
 	FalseAlarms string
 	Needs       []Fact
-	check       func(*Facts, *Answer)
+	// Language is that of a rule that is not Sherd's own Go: YARA, Sigma or CEL; "" for the rules of this package.
+	Language string
+	// Origin is the file that a rule came from, "" for what Sherd brings along. Rules of a user's hit and count like any other, but what
+	// they were blind for says nothing of how well Sherd itself could see.
+	Origin string
+	check  func(*Facts, *Answer)
 }
 
 // State is a rule's answer in one word.

@@ -7,6 +7,7 @@ package investigate
 import (
 	"context"
 	"fmt"
+	"iter"
 	"path/filepath"
 	"slices"
 	"time"
@@ -25,6 +26,10 @@ import (
 type Options struct {
 	// Indicators are looked for in the evidence; nil looks for none. It is only read.
 	Indicators *indicator.Set
+	// Languages are sets of rules beside those of package detect, asked in this order.
+	Languages []detect.Language
+	// Events gives the package's events, each time from the start; nil where nobody can read them.
+	Events iter.Seq2[*event.Event, error]
 }
 
 // Result is a verdict with what pictures and headers need. Its strings are fit to be shown, except where a field says
@@ -127,6 +132,9 @@ func Investigate(ctx context.Context, p *evidence.Package, o Options) (*Result, 
 	}
 	w.correlate()
 	if err := w.indicators(ctx, o.Indicators); err != nil {
+		return nil, err
+	}
+	if err := w.languages(ctx, o); err != nil {
 		return nil, err
 	}
 	v := &w.r.Verdict

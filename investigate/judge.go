@@ -40,7 +40,7 @@ func (w *work) judge() {
 	asked, sighted := 0.0, 0.0
 	for i := range w.answers {
 		a := &w.answers[i]
-		if a.Rule.Severity.Rank() >= verdict.Medium.Rank() {
+		if a.Rule.Severity.Rank() >= verdict.Medium.Rank() && a.Rule.Origin == "" {
 			asked++
 			if len(a.Blind) == 0 {
 				sighted++
