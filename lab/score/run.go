@@ -1,7 +1,9 @@
 package score
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -10,11 +12,11 @@ import (
 	"time"
 
 	"github.com/sherd-forensics/sherd/evidence"
-	"github.com/sherd-forensics/sherd/investigate"
 	"github.com/sherd-forensics/sherd/lab"
+	"github.com/sherd-forensics/sherd/verdict"
 )
 
-// Run plays a scenario, has the program sherd collect it into dir, investigates the package, and compares.
+// Run plays a scenario, has the program sherd collect it into dir, and investigate the package, and compares.
 func Run(ctx context.Context, l *lab.Lab, sherd, dir string, s *lab.Scenario, variant string) (out Result, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
@@ -36,12 +38,30 @@ func Run(ctx context.Context, l *lab.Lab, sherd, dir string, s *lab.Scenario, va
 	}
 	defer pkg.Close()
 	began := time.Now()
-	r, err := investigate.Investigate(ctx, pkg, investigate.Options{})
+	v, err := investigated(ctx, cmd.Env, sherd, path)
 	if err != nil {
-		return Result{}, err
+		return Result{}, fmt.Errorf("%s (%s): %w", s.Name, variant, err)
 	}
 	took := time.Since(began).Seconds()
-	out = Judge(s, variant, p, &r.Verdict, pkg)
+	out = Judge(s, variant, p, v, pkg)
 	out.Seconds = took
 	return out, nil
+}
+
+// investigated is the program's verdict on a package, as whoever runs it gets it.
+func investigated(ctx context.Context, env []string, sherd, path string) (*verdict.Verdict, error) {
+	cmd := exec.CommandContext(ctx, sherd, "investigate", path, "--quiet", "--json", "-")
+	cmd.Env = env
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	b, err := cmd.Output()
+	// 3 is a verdict too.
+	if err != nil && cmd.ProcessState.ExitCode() != 3 {
+		return nil, fmt.Errorf("investigating: %w: %s", err, said.String())
+	}
+	v := &verdict.Verdict{}
+	if err := json.Unmarshal(b, v); err != nil {
+		return nil, fmt.Errorf("the verdict's JSON: %w", err)
+	}
+	return v, nil
 }
