@@ -37,7 +37,7 @@ const slack = 2 * time.Second
 
 // Judge compares a verdict with the truth. The package shows the bytes that the root cause cites.
 func Judge(s *lab.Scenario, variant string, p *lab.Played, v *verdict.Verdict, pkg *evidence.Package) Result {
-	r := Result{Scenario: s.Name, Variant: variant, Control: s.Control(), Verdict: v.Verdict, Confidence: v.Confidence, Gravest: verdict.Info}
+	r := Result{Scenario: s.Name, Variant: variant, Control: p.Truth.Entry == nil, Verdict: v.Verdict, Confidence: v.Confidence, Gravest: verdict.Info}
 	fault := func(format string, args ...any) { r.Faults = append(r.Faults, fmt.Sprintf(format, args...)) }
 	if r.VerdictRight = slices.Contains(p.Truth.Verdict, string(v.Verdict)); !r.VerdictRight {
 		fault("verdict is %s, not %s", v.Verdict, strings.Join(p.Truth.Verdict, " or "))
@@ -47,7 +47,7 @@ func Judge(s *lab.Scenario, variant string, p *lab.Played, v *verdict.Verdict, p
 			r.Gravest = f.Severity
 		}
 	}
-	if s.Control() {
+	if r.Control {
 		for i := range v.Findings {
 			if f := &v.Findings[i]; f.Severity.Rank() > verdict.Low.Rank() {
 				fault("accuses: %s (%s): %s", f.Rule, f.Severity, f.Statement)

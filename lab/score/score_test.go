@@ -170,8 +170,10 @@ func TestPlay(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(got.Faults) > 0 {
-			t.Errorf("%s: %q", name, got.Faults)
+		for _, r := range got {
+			if len(r.Faults) > 0 {
+				t.Errorf("%s: %q", name, r.Faults)
+			}
 		}
 	}
 }
