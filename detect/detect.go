@@ -58,12 +58,14 @@ const (
 // Finding is one hit with what an investigation links it by.
 type Finding struct {
 	verdict.Finding
-	PID     int    // as the collector's /proc numbers it, 0 if no process is concerned
-	Path    string // of the file concerned, raw bytes, "" if none
-	SHA256  string // of that file
-	Peer    string // ip:port of the other end of a connection, "" if none is concerned
-	When    int64  // nanoseconds UTC, 0 unknown: when it began
-	Foreign bool   // the process or file concerned is taken for the intruder's
+	PID    int    // as the collector's /proc numbers it, 0 if no process is concerned
+	Path   string // of the file concerned, raw bytes, "" if none
+	SHA256 string // of that file
+	Peer   string // ip:port of the other end of a connection, "" if none is concerned
+	When   int64  // nanoseconds UTC, 0 unknown: when it began
+	// Container is the id of another container that is concerned, Key the name (never the value) of a credential.
+	Container, Key string
+	Foreign        bool // the process or file concerned is taken for the intruder's
 }
 
 // Blindness says what a rule could not look at.
@@ -130,8 +132,10 @@ func (a *Answer) blind(what, why string) {
 func Rules() []Rule {
 	var all []Rule
 	all = append(all, processRules()...)
+	all = append(all, sharingRules()...)
 	all = append(all, memoryRules()...)
 	all = append(all, networkRules()...)
+	all = append(all, orderRules()...)
 	all = append(all, fileRules()...)
 	all = append(all, environmentRules()...)
 	return all

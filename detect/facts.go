@@ -18,6 +18,7 @@ type Facts struct {
 	Host      record.Host
 	Coverage  record.Coverage
 	Processes []Process // by PID
+	Sharers   []Sharer  // processes of others in the container's namespaces, by PID
 	Sockets   []Socket  // in the package's order
 	Mounts    []record.Mounted
 	Files     Files

@@ -52,6 +52,7 @@ func Load(ctx context.Context, p *evidence.Package) (*Facts, error) {
 		f.loadMaps(p, &f.Processes[i])
 	}
 	f.summariseProcesses()
+	f.loadSharers(p)
 	f.loadSockets(p)
 	f.loadMounts(p)
 	f.loadConfig(p)

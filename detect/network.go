@@ -310,48 +310,11 @@ func (f *Facts) heardOf(s *Socket, p *Process) int64 {
 	return at
 }
 
-// minClosed is how many closed connections with one peer are a habit.
-const minClosed = 3
-
-// closedOutbound tells of connections that were closed a moment ago, which the kernel remembers for a minute and of which it no
-// longer knows whose they were: who asks for orders again and again leaves a row of them.
-func (f *Facts) closedOutbound(a *Answer, listening map[int]bool, local map[string]bool) {
-	by := map[string][]*Socket{}
-	var order []string
-	for i := range f.Sockets {
-		s := &f.Sockets[i]
-		if s.State != "time_wait" || s.Shared || !Remote(s) || len(s.Owners) > 0 || listening[s.LocalPort] || local[s.RemoteIP] || services[s.RemotePort] || f.named(s) {
-			continue
-		}
-		// Which side called is told by the ports: the caller's is one of those that the kernel hands out.
-		if s.LocalPort < 32768 || s.LocalPort > 60999 {
-			continue
-		}
-		peer := Peer(s.RemoteIP, s.RemotePort)
-		if by[peer] == nil {
-			order = append(order, peer)
-		}
-		by[peer] = append(by[peer], s)
-	}
-	for _, peer := range order {
-		list := by[peer]
-		if len(list) < minClosed {
-			continue
-		}
-		fd := Finding{Peer: peer, Finding: verdict.Finding{Severity: verdict.Medium, Technique: "T1071",
-			Statement: fmt.Sprintf("%d connections with %s had been closed within the last minute, which neither the configuration nor a known service's port explains; whose they were is not known any more", len(list), peer)}}
-		for _, s := range list[:min(len(list), 8)] {
-			fd.Citations = append(fd.Citations, s.Cite)
-		}
-		a.hit(fd)
-	}
-}
-
 // named reports whether image or runtime were told of a peer's address or port. What a process says of itself, its own
 // command line and environment, counts for nothing: whoever started it chose that.
 func (f *Facts) named(s *Socket) bool {
 	port := itoa(s.RemotePort)
-	says := func(text string) bool { return strings.Contains(text, s.RemoteIP) || hasNumber(text, port) }
+	says := func(text string) bool { return hasAddress(text, s.RemoteIP) || hasNumber(text, port) }
 	return f.told(says)
 }
 
@@ -363,6 +326,23 @@ func (f *Facts) told(says func(string) bool) bool {
 		}
 	}
 	return slices.ContainsFunc(f.Config.Args, says) || slices.ContainsFunc(f.Container.Entrypoint, says)
+}
+
+// hasAddress reports whether text has an address as a whole: 10.0.0.12 has not 10.0.0.1.
+func hasAddress(text, ip string) bool {
+	digit := func(i int) bool { return i >= 0 && i < len(text) && text[i] >= '0' && text[i] <= '9' }
+	for off := 0; ip != ""; off++ {
+		i := strings.Index(text[off:], ip)
+		if i < 0 {
+			break
+		}
+		off += i
+		end := off + len(ip)
+		if !digit(off-1) && !digit(end) && (off == 0 || text[off-1] != '.' || !digit(off-2)) && (end == len(text) || text[end] != '.' || !digit(end+1)) {
+			return true
+		}
+	}
+	return false
 }
 
 // hasNumber reports whether text has a number as a whole, not as a part of a longer one or of a dotted address.
@@ -394,7 +374,7 @@ func ownResolver(f *Facts, a *Answer) {
 		}
 		for _, p := range f.owners(s) {
 			peer := Peer(s.RemoteIP, s.RemotePort)
-			if f.otherRoot(p) || seen[peer+itoa(p.PID)] || f.told(func(text string) bool { return strings.Contains(text, s.RemoteIP) }) {
+			if f.otherRoot(p) || seen[peer+itoa(p.PID)] || f.told(func(text string) bool { return hasAddress(text, s.RemoteIP) }) {
 				continue
 			}
 			if len(f.Resolvers) == 0 {
@@ -420,17 +400,30 @@ var runtimeSocket = regexp.MustCompile(`/(docker|containerd|crio|podman|dockersh
 // toldOfRuntime matches settings that say that a program is to speak with a runtime.
 var toldOfRuntime = regexp.MustCompile(`(?i)docker|containerd|cri-?o\b|podman|buildkit`)
 
-func runtimeSockets(f *Facts, a *Answer) {
+// toldOfRuntime reports whether image or runtime were told that a program is to speak with a runtime.
+func (f *Facts) toldOfRuntime() bool {
+	told := f.told(toldOfRuntime.MatchString)
+	for k := range f.Config.Env {
+		told = told || toldOfRuntime.MatchString(k)
+	}
+	return told
+}
+
+// runtimeConnection is one process's connection with a runtime.
+type runtimeConnection struct {
+	process      *Process
+	socket, peer *Socket
+}
+
+// runtimeConnections are those of the container's processes, each process and runtime once.
+func (f *Facts) runtimeConnections() []runtimeConnection {
 	byInode := map[uint64]*Socket{}
 	for i := range f.Sockets {
 		if s := &f.Sockets[i]; s.Family == "unix" && s.Inode != 0 {
 			byInode[s.Inode] = s
 		}
 	}
-	told := f.told(toldOfRuntime.MatchString)
-	for k := range f.Config.Env {
-		told = told || toldOfRuntime.MatchString(k)
-	}
+	var out []runtimeConnection
 	seen := map[string]bool{}
 	for i := range f.Sockets {
 		s := &f.Sockets[i]
@@ -447,16 +440,24 @@ func runtimeSockets(f *Facts, a *Answer) {
 				continue
 			}
 			seen[key] = true
-			fd := Finding{PID: p.PID, Path: string(p.Exe.Path), Foreign: f.Foreign(p)}
-			fd.Statement = Describe(p) + " has a connection with the container runtime at " + say(peer.Path)
-			if told && !fd.Foreign {
-				fd.Severity = verdict.Info
-			} else {
-				fd.Statement += ", of which neither image nor runtime was told"
-			}
-			fd.Citations = []verdict.Citation{s.Cite, peer.Cite, p.Cite}
-			a.hit(fd)
+			out = append(out, runtimeConnection{p, s, peer})
 		}
+	}
+	return out
+}
+
+func runtimeSockets(f *Facts, a *Answer) {
+	told := f.toldOfRuntime()
+	for _, c := range f.runtimeConnections() {
+		fd := Finding{PID: c.process.PID, Path: string(c.process.Exe.Path), Foreign: f.Foreign(c.process)}
+		fd.Statement = Describe(c.process) + " has a connection with the container runtime at " + say(c.peer.Path)
+		if told && !fd.Foreign {
+			fd.Severity = verdict.Info
+		} else {
+			fd.Statement += ", of which neither image nor runtime was told"
+		}
+		fd.Citations = []verdict.Citation{c.socket.Cite, c.peer.Cite, c.process.Cite}
+		a.hit(fd)
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 )
 
 // nodeSettings are files by which a machine starts programs or lets people in, below the root of its file system.
-var nodeSettings = regexp.MustCompile(`^/(etc/(cron[^/]*/[^/]+|crontab|systemd/system/.+|init[.]d/[^/]+|rc[.]local|ld[.]so[.]preload|sudoers|sudoers[.]d/[^/]+|passwd|shadow|profile[.]d/[^/]+|kubernetes/manifests/[^/]+|cni/net[.]d/[^/]+|containerd/[^/]+|docker/daemon[.]json)|var/spool/cron/.+|(root|home/[^/]+)/[.]ssh/authorized_keys2?|(usr/)?lib/systemd/system/.+)$`)
+var nodeSettings = regexp.MustCompile(`^/(etc/(cron[^/]*/[^/]+|crontab|systemd/system/.+|init[.]d/[^/]+|rc[.]local|ld[.]so[.]preload|sudoers|sudoers[.]d/[^/]+|passwd|shadow|profile[.]d/[^/]+|kubernetes/manifests/[^/]+|cni/net[.]d/[^/]+|containerd/[^/]+|docker/daemon[.]json)|var/spool/cron/.+|(root|home/[^/]+)/[.]ssh/authorized_keys2?|(usr/)?lib/systemd/system/.+|proc/sys/(kernel/(core_pattern|modprobe|hotplug|poweroff_cmd|usermodehelper/.+)|fs/binfmt_misc/register)|sys/kernel/uevent_helper|sys/fs/cgroup/(.+/)?release_agent)$`)
 
 // onNode is the path that a file on a mount has below what is mounted, "" if it is none by which a machine is steered.
 func (f *Facts) onNode(r *File) string {

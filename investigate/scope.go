@@ -56,6 +56,7 @@ func (w *work) scope() {
 	w.scopeFiles()
 	w.scopeAddresses()
 	w.scopeCredentials()
+	w.scopeAround()
 	if c := &w.f.Container; c.ID != "" {
 		if cite, ok := w.containerCite(); ok {
 			w.add(verdict.Entity{Type: verdict.EntityContainer, Value: c.ID, Role: "target", Why: "the container that was examined", Citations: []verdict.Citation{cite}})
@@ -253,7 +254,6 @@ var secretName = regexp.MustCompile(`(?i)(PASS(WORD|WD|PHRASE)?$|PASSWORD|SECRET
 // reach is a secret that a foreign process could read.
 type reach struct {
 	value, why string
-	reader     *detect.Process
 	file       bool
 	cites      []verdict.Citation
 }
@@ -269,6 +269,9 @@ func (w *work) reaches() []reach {
 			out = append(out, r)
 		}
 	}
+	for _, r := range w.reachedInto() {
+		add(r)
+	}
 	for _, p := range w.foreign() {
 		for i := range w.f.Processes {
 			q := &w.f.Processes[i]
@@ -281,7 +284,7 @@ func (w *work) reaches() []reach {
 			}
 			for _, v := range q.Env {
 				if secretName.MatchString(v.Name) && v.Value != "" {
-					add(reach{v.Name, "readable by " + detect.Describe(p) + " in " + whose, p, false, []verdict.Citation{v.NameCite, p.Cite}})
+					add(reach{v.Name, "readable by " + detect.Describe(p) + " in " + whose, false, []verdict.Citation{v.NameCite, p.Cite}})
 				}
 			}
 		}
@@ -290,7 +293,7 @@ func (w *work) reaches() []reach {
 			if strings.Contains(string(r.Path), "/..") || !readable(p, r) || publicFile(string(r.Path)) {
 				continue // Kubernetes keeps versions in ..data; the names beside it are links to them
 			}
-			add(reach{escaped(string(r.Path)), "its mode lets " + detect.Describe(p) + " read it", p, true, []verdict.Citation{r.Cite, p.Cite}})
+			add(reach{escaped(string(r.Path)), "its mode lets " + detect.Describe(p) + " read it", true, []verdict.Citation{r.Cite, p.Cite}})
 		}
 	}
 	return out
@@ -330,6 +333,7 @@ func (w *work) impact() {
 		w.openDoors()
 		w.destroyed()
 		w.escaped()
+		w.takenAround()
 	}
 	w.persistence()
 }
@@ -452,6 +456,8 @@ func (w *work) escaped() {
 		switch f.Rule {
 		case "file-steers-node":
 			w.effect(verdict.ImpactEscape, f.Technique, f.Statement+": look at that machine too", f.Citations)
+		case "memory-runtime-order":
+			w.effect(verdict.ImpactEscape, f.Technique, f.Statement+": look into that container and at the machine", f.Citations)
 		case "network-runtime-socket":
 			w.effect(verdict.ImpactEscape, f.Technique, f.Statement+": it can start containers that own the machine", f.Citations)
 		}

