@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,6 +33,9 @@ func Run(ctx context.Context, l *lab.Lab, sherd, dir string, s *lab.Scenario, va
 	paths := make([]string, len(all))
 	for i, t := range all {
 		paths[i] = filepath.Join(dir, strings.Trim(s.Name+"-"+t.Name, "-")+"-"+variant+".sherd")
+		if err := os.Remove(paths[i]); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err // an old package would be judged in its place
+		}
 		if err := collect(ctx, l, sherd, dir, t.Container, paths[i]); err != nil {
 			return nil, fmt.Errorf("%s (%s): %w", s.Name, variant, err)
 		}
