@@ -53,6 +53,10 @@ var cases = map[string]struct {
 		s.Process(4017, 17, 4001, "/app/server", record.ExeImage, after)
 		s.Processes[0].TracerPID = 4017
 	}, verdict.High, "processes"},
+	"sharing-reaches-in":       {writtenInto, verdict.High, "processes"},
+	"network-metadata-service": {func(s *detecttest.Scene) { s.Connect(&s.Processes[0], 9, "169.254.169.254", 80, 300, 900) }, verdict.Info, "sockets"},
+	"memory-machine-keys":      {machineKey, verdict.Info, "memory"},
+	"memory-runtime-order":     {startedContainer, verdict.High, "memory"},
 	"process-held-program": {func(s *detecttest.Scene) {
 		s.Processes[0].FDs = append(s.Processes[0].FDs, record.FD{N: 9, Target: "/memfd:stage2 (deleted)", Kind: "memfd", Deleted: true, Ino: 77, Magic: []byte(elf), SHA256: detecttest.Hash("stage2")})
 	}, verdict.High, "processes"},

@@ -49,6 +49,7 @@ type Scene struct {
 	Container target.Container
 	Host      record.Host
 	Processes []record.Process
+	Sharers   []record.Sharer
 	Env       map[int][]string
 	Maps      map[int][]record.Mapping
 	Cores     map[int][]byte
@@ -228,6 +229,13 @@ func (s *Scene) Connect(p *record.Process, fd int, ip string, port int, sent, re
 		BytesSent: &sent, BytesReceived: &received, Owners: []record.Owner{{PID: p.PID, FD: fd}}, Source: "sock_diag", Observed: Capture.UnixNano()})
 }
 
+// Sharer adds a process of another container that shares the pid and network namespaces.
+func (s *Scene) Sharer(pid, inside int, exe string, at time.Time, holds ...record.Hold) *record.Sharer {
+	s.Sharers = append(s.Sharers, record.Sharer{PID: pid, ContainerPID: inside, PPID: 3991, Shares: []string{"pid", "net"}, Comm: record.Name(filepath.Base(exe)), Cmdline: []record.Name{record.Name(exe)},
+		State: "S", StartTime: at.UnixNano(), Exe: record.Name(exe), Cgroup: "0::/docker/" + strings.Repeat("cd", 32), Holds: holds})
+	return &s.Sharers[len(s.Sharers)-1]
+}
+
 // Request logs a request.
 func (s *Scene) Request(at time.Time, client, method, path string, status int) {
 	b, _ := json.Marshal(map[string]any{"level": "info", "remote": client, "method": method, "path": path, "status": status})
@@ -287,6 +295,9 @@ func (s *Scene) fill(w *evidence.Writer, without func(string) bool) error {
 	}
 	if !without("processes") {
 		todo = append(todo, func() error { return lines(w, "process/processes.jsonl", s.Processes) })
+	}
+	if len(s.Sharers) > 0 && !without("processes") {
+		todo = append(todo, func() error { return lines(w, "process/sharing.jsonl", s.Sharers) })
 	}
 	for _, p := range s.Processes {
 		if env := s.Env[p.PID]; !without("environ") && env != nil {
