@@ -20,7 +20,7 @@ type Sharer struct {
 }
 
 // maxSharers bounds what is read of them; the collector lists no more.
-const maxSharers = 4096
+const maxSharers = 1024
 
 func (f *Facts) loadSharers(p *evidence.Package) {
 	bad := 0

@@ -95,7 +95,7 @@ func (c *collector) holds(s subject.Sharer, h *handle, root object, hasRoot bool
 				return
 			}
 			hold.Of, hold.Part = of, m[2]
-		case hasRoot && o.dev == root.dev && o.mode&unix.S_IFMT != unix.S_IFSOCK:
+		case hasRoot && o.mount == root.mount && o.dev == root.dev && o.mode&unix.S_IFMT != unix.S_IFSOCK:
 			hold.Part = "file"
 			if o.mode&unix.S_IFMT == unix.S_IFDIR {
 				hold.Part = "folder"

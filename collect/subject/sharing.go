@@ -11,7 +11,7 @@ import (
 )
 
 // maxSharing bounds the list of processes that share a namespace with a container.
-const maxSharing = 4096
+const maxSharing = 1024
 
 // Sharer is a process that is none of a container's, but lives in its pid or network namespace: another container's of the pod, or of
 // one that was told to join.
@@ -21,7 +21,7 @@ type Sharer struct {
 }
 
 // ErrManySharing says that the list of those who share a namespace was cut.
-var ErrManySharing = errors.New("more than 4096 processes share a namespace with the container: the rest is left out")
+var ErrManySharing = errors.New("more than 1024 processes share a namespace with the container: the rest is left out")
 
 // Sharing finds the processes that share the pid or network namespace of a container and are not its own. Namespaces that the machine's
 // first process or this one lives in are nobody's own, and sharing them makes nobody a neighbor. In order of pid.
