@@ -23,6 +23,7 @@ const (
 	Baseline     Fact = "baseline"     // the image's files in the inventory, without which nothing can be called drift
 	Mounts       Fact = "mounts"       // volumes/mounts.jsonl
 	Sockets      Fact = "sockets"      // network/sockets.jsonl
+	Node         Fact = "node"         // host/host.json and the machine's settings beside it
 	Config       Fact = "config"       // target/: what the image and the runtime were told
 )
 
@@ -179,5 +180,5 @@ const maxHits = 200
 
 var factNames = map[Fact]string{
 	Processes: "processes", Environments: "environments of processes", Memory: "memory maps", Inventory: "files of the container and its image",
-	Baseline: "files of the image", Mounts: "mounts", Sockets: "sockets", Config: "configuration of the image and the runtime",
+	Baseline: "files of the image", Mounts: "mounts", Sockets: "sockets", Node: "the machine's settings", Config: "configuration of the image and the runtime",
 }

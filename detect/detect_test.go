@@ -139,6 +139,10 @@ var cases = map[string]struct {
 		s.Mounts = append(s.Mounts, record.Mounted{Point: "/host", Kind: "host", FSType: "ext4", Root: "/", Writable: true})
 		s.MountFile("/host", "/host/etc/cron.d/sync", "* * * * * root /x\n", 0o644, after)
 	}, verdict.High, "mounts"},
+	"node-kernel-helper": {func(s *detecttest.Scene) {
+		s.Container.Rootfs.Upper = "/var/lib/docker/overlay2/0f/diff"
+		s.Extra["host/core_pattern"] = "|/var/lib/docker/overlay2/0f/diff/tmp/x %P\n"
+	}, verdict.Critical, "host"},
 	"file-rights-changed": {func(s *detecttest.Scene) {
 		s.Replace("/etc/passwd", "nonroot:x:65532:65532::/home/nonroot:/sbin/nologin\n", after)
 		s.Files[len(s.Files)-1].Mode = 0o666

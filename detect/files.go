@@ -61,6 +61,12 @@ func fileRules() []Rule {
 			Needs:       []Fact{Inventory, Mounts}, check: nodeFiles,
 		},
 		{
+			ID: "node-kernel-helper", Title: "The machine's kernel starts a program that lies in the container", Severity: verdict.Critical, Technique: "T1611",
+			Rationale:   "The kernel starts the program for crashed processes and the one for missing modules as root of the machine. No set-up has them in a container's files.",
+			FalseAlarms: "Crash handlers live in the machine's own files, also those that containers install there.",
+			Needs:       []Fact{Node}, check: kernelHelper,
+		},
+		{
 			ID: "file-program-in-memory-mount", Title: "A program lies in shared memory or on a writable mount", Severity: verdict.High, Technique: "T1564",
 			Rationale:   "Under a read-only root these are the places where an intruder can put a program.",
 			FalseAlarms: "Init containers copy tools to volumes before the container starts: noted as information.",

@@ -42,6 +42,8 @@ func Load(ctx context.Context, p *evidence.Package) (*Facts, error) {
 	}
 	if b, err := p.ReadFile("host/host.json", maxDocument); err == nil {
 		_ = json.Unmarshal(b, &f.Host) // likewise
+	} else {
+		f.Missing[Node] = f.absent("context")
 	}
 	f.loadProcesses(p)
 	for i := range f.Processes {

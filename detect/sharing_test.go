@@ -261,3 +261,19 @@ func TestKernelHelpersOfTheNode(t *testing.T) {
 		}
 	}
 }
+
+// Only a program that lies in the container itself is one that the container set.
+func TestKernelHelper(t *testing.T) {
+	id := strings.Repeat("ab", 32)
+	for pattern, want := range map[string]detect.State{
+		"core": detect.Clean, "/var/crash/%e.%p": detect.Clean, "|/usr/lib/systemd/systemd-coredump %P %u": detect.Clean, "|/usr/share/apport/apport %p": detect.Clean, "": detect.Clean, "|": detect.Clean,
+		"|/layers/0f/diff/tmp/x": detect.Hit, "|/run/rootfs/" + id + "/x %P": detect.Hit, "|/proc/4001/root/tmp/x": detect.Hit, "|/proc/1/root/tmp/x": detect.Clean, "|/proc/4001/exe": detect.Clean, "|/layers/0f/different": detect.Clean,
+	} {
+		s := detecttest.Busy()
+		s.Container.Rootfs.Upper = "/layers/0f/diff"
+		s.Extra["host/core_pattern"] = pattern + "\n"
+		if a := run(t, s)["node-kernel-helper"]; a.State() != want {
+			t.Errorf("%q: %s, want %s", pattern, a.State(), want)
+		}
+	}
+}

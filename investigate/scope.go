@@ -454,7 +454,7 @@ func (w *work) escaped() {
 			continue
 		}
 		switch f.Rule {
-		case "file-steers-node":
+		case "file-steers-node", "node-kernel-helper":
 			w.effect(verdict.ImpactEscape, f.Technique, f.Statement+": look at that machine too", f.Citations)
 		case "memory-runtime-order":
 			w.effect(verdict.ImpactEscape, f.Technique, f.Statement+": look into that container and at the machine", f.Citations)
