@@ -209,9 +209,12 @@ func (c *Container) do(f func(driver, context.Context, *Container) error) error 
 	return f(d, ctx, c)
 }
 
+// patient waits for answers as long as a busy machine may take, and not for ever.
+var patient = http.Client{Timeout: 30 * time.Second}
+
 // Get asks the container's server for a path and returns status and body.
 func (c *Container) Get(path string) (int, string, error) {
-	resp, err := http.Get(c.URL + path)
+	resp, err := patient.Get(c.URL + path)
 	if err != nil {
 		return 0, "", err
 	}
@@ -222,7 +225,7 @@ func (c *Container) Get(path string) (int, string, error) {
 
 // Post sends body to a path of the container's server and returns status and body.
 func (c *Container) Post(path string, body io.Reader) (int, string, error) {
-	resp, err := http.Post(c.URL+path, "application/octet-stream", body)
+	resp, err := patient.Post(c.URL+path, "application/octet-stream", body)
 	if err != nil {
 		return 0, "", err
 	}

@@ -1,5 +1,5 @@
 import ctypes, os, time
-SEIZE = 0x4206
+SEIZE, CONT = 0x4206, 7
 libc = ctypes.CDLL(None, use_errno=True)
 libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
 class iovec(ctypes.Structure):
@@ -13,4 +13,7 @@ mem = os.open("/proc/1/mem", os.O_RDONLY)
 while True:
     local, remote = iovec(ctypes.addressof(buf), 4096), iovec(start, 4096)
     libc.process_vm_readv(1, ctypes.byref(local), 1, ctypes.byref(remote), 1, 0)
+    pid, status = os.waitpid(1, 0x40000001)
+    if pid:
+        libc.ptrace(CONT, 1, None, os.WSTOPSIG(status) if os.WIFSTOPPED(status) and not status >> 16 else None)
     time.sleep(0.01)
