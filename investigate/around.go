@@ -25,6 +25,10 @@ func (w *work) intruders() []*detect.Sharer {
 // the machine's metadata service with the keys that came from there.
 func (w *work) scopeAround() {
 	for _, s := range w.intruders() {
+		if w.r.Verdict.RootCause == nil {
+			w.gap("how they got in", detect.DescribeSharer(s)+", started "+detect.Time(s.StartTime)+", reached in from beside: how it came there is not in this container's evidence",
+				"that container's evidence, or the runtime's own log, may tell")
+		}
 		pid := s.PID
 		if slices.Contains(s.Shares, "pid") && s.ContainerPID != 0 {
 			pid = s.ContainerPID
