@@ -12,14 +12,14 @@ import (
 	"github.com/sherd-forensics/sherd/verdict"
 )
 
-func memoryOf(pid int, writable bool) record.Hold {
-	return record.Hold{What: "fd", FD: 3, Part: "mem", Of: pid, Target: record.Name(fmt.Sprintf("/proc/%d/mem", pid)), Writable: writable}
+func memory(writable bool) record.Hold {
+	return record.Hold{What: "fd", FD: 3, Part: "mem", Of: 1, Target: "/proc/1/mem", Writable: writable}
 }
 
 // writtenInto is what a process of another container leaves that overwrote code of the first one.
 func writtenInto(s *detecttest.Scene) {
 	patch(s, "\xcc\xccpatched\xcc")
-	s.Sharer(5001, 31, "/usr/bin/python3", after, memoryOf(1, true))
+	s.Sharer(5001, 31, "/usr/bin/python3", after, memory(true))
 }
 
 // remember puts text into the kept memory of the first process.
@@ -65,18 +65,18 @@ func TestWhoReachesIn(t *testing.T) {
 			others(s, 5001, "established", "203.0.113.9", 15021)
 		}, verdict.Info},
 		{"a debugger with memory open for writing", func(s *detecttest.Scene) {
-			s.Sharer(5001, 31, "/usr/bin/gdb", after, memoryOf(1, true))
+			s.Sharer(5001, 31, "/usr/bin/gdb", after, memory(true))
 			s.Processes[0].TracerPID = 5001
 		}, verdict.Low},
 		{"a debugger with breakpoints set", func(s *detecttest.Scene) {
 			patch(s, "\x90\x90\xcc\x90\x90\x90\xcc\x90")
-			s.Sharer(5001, 31, "/usr/bin/gdb", after, memoryOf(1, true))
+			s.Sharer(5001, 31, "/usr/bin/gdb", after, memory(true))
 		}, verdict.Low},
 		{"an operator who looks at files", func(s *detecttest.Scene) {
 			s.Sharer(5001, 31, "/bin/busybox", after, record.Hold{What: "cwd", FD: -1, Part: "folder", Target: "/data"})
 		}, verdict.Low},
 		{"a profiler from the start that reports to its server", func(s *detecttest.Scene) {
-			s.Sharer(5001, 31, "/usr/bin/profiler", detecttest.Start.Add(time.Second), memoryOf(1, false))
+			s.Sharer(5001, 31, "/usr/bin/profiler", detecttest.Start.Add(time.Second), memory(false))
 			others(s, 5001, "established", "10.0.9.9", 4040)
 		}, verdict.Low},
 		{"a debug container that downloads from the web", func(s *detecttest.Scene) {
@@ -84,7 +84,7 @@ func TestWhoReachesIn(t *testing.T) {
 			others(s, 5001, "established", "151.101.2.132", 443)
 		}, verdict.Low},
 		{"a latecomer that holds memory and speaks with a stranger", func(s *detecttest.Scene) {
-			s.Sharer(5001, 31, "/usr/bin/python3", after, memoryOf(1, false))
+			s.Sharer(5001, 31, "/usr/bin/python3", after, memory(false))
 			others(s, 5001, "established", "203.0.113.9", 4444)
 		}, verdict.Medium},
 		{"one that wrote", writtenInto, verdict.High},

@@ -271,8 +271,11 @@ func (st *stage) enter(ctx context.Context, name string) (*Other, error) {
 	if err != nil {
 		return o, err
 	}
-	spec.Name, spec.Port = o.Name, o.Port
 	victim := st.of["victim"]
+	spec.Name, spec.Port = o.Name, o.Port
+	for i := range spec.Env {
+		spec.Env[i] = victim.c2.place(spec.Env[i])
+	}
 	if o.PID {
 		spec.PIDOf = victim.c
 	}
