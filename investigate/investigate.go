@@ -17,6 +17,7 @@ import (
 	"github.com/sherd-forensics/sherd/event"
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/evidence/record"
+	"github.com/sherd-forensics/sherd/investigate/graph"
 	"github.com/sherd-forensics/sherd/parse/inventory"
 	"github.com/sherd-forensics/sherd/target"
 	"github.com/sherd-forensics/sherd/verdict"
@@ -49,6 +50,8 @@ type Result struct {
 	NotFound []verdict.Impact
 	// Answers are all rules' answers.
 	Answers []detect.Answer
+	// Graph is what took part and who did what to whom; it is empty of a verdict that claims no intrusion.
+	Graph *graph.Graph
 	// First is the earliest moment that the verdict's root cause or a finding that weighs bears, in nanoseconds UTC; 0 is unknown.
 	First int64
 	// Own are the container's addresses, as its connections show them; loopback is none.
@@ -115,6 +118,9 @@ type work struct {
 	entry    string // the way in, for advice
 	r        *Result
 	gaps     []verdict.Gap
+	g        *graph.Graph
+	comings  []arrival   // of what weighs, by time
+	cands    []candidate // the ways in
 }
 
 // Investigate judges one package. Its error means that ctx ended or that the verdict would have been unproven, which is a
@@ -142,10 +148,12 @@ func Investigate(ctx context.Context, p *evidence.Package, o Options) (*Result, 
 	v.Target = w.target()
 	w.header()
 	w.judge()
+	w.provenance()
 	v.RootCause = w.rootCause()
 	w.place()
 	w.scope()
 	w.impact()
+	w.mark()
 	w.story()
 	w.processTree()
 	w.drift()

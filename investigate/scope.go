@@ -255,6 +255,7 @@ type reach struct {
 	value, why string
 	reader     *detect.Process
 	file       bool
+	read       int64 // when a file was last read, if that is known and lies after the first foreign thing; 0 otherwise
 	cites      []verdict.Citation
 }
 
@@ -281,7 +282,7 @@ func (w *work) reaches() []reach {
 			}
 			for _, v := range q.Env {
 				if secretName.MatchString(v.Name) && v.Value != "" {
-					add(reach{v.Name, "readable by " + detect.Describe(p) + " in " + whose, p, false, []verdict.Citation{v.NameCite, p.Cite}})
+					add(reach{v.Name, "readable by " + detect.Describe(p) + " in " + whose, p, false, 0, []verdict.Citation{v.NameCite, p.Cite}})
 				}
 			}
 		}
@@ -290,10 +291,25 @@ func (w *work) reaches() []reach {
 			if strings.Contains(string(r.Path), "/..") || !readable(p, r) || publicFile(string(r.Path)) {
 				continue // Kubernetes keeps versions in ..data; the names beside it are links to them
 			}
-			add(reach{escaped(string(r.Path)), "its mode lets " + detect.Describe(p) + " read it", p, true, []verdict.Citation{r.Cite, p.Cite}})
+			add(reach{escaped(string(r.Path)), "its mode lets " + detect.Describe(p) + " read it", p, true, w.readSince(r), []verdict.Citation{r.Cite, p.Cite}})
 		}
 	}
 	return out
+}
+
+// readSince is the time of access of a secret where it tells something: it lies after the start of the first foreign process, and after all that
+// else happened to the file, so that the mount keeps such times. 0 otherwise.
+func (w *work) readSince(r *detect.File) int64 {
+	var first int64
+	for _, p := range w.foreign() {
+		if w.f.Foreign(p) && p.StartTime != 0 && (first == 0 || p.StartTime < first) {
+			first = p.StartTime
+		}
+	}
+	if first == 0 || r.Atime < first || r.Atime <= max(r.Mtime, r.Ctime, r.Btime) {
+		return 0
+	}
+	return r.Atime
 }
 
 // publicFile names what lies beside a service account's token and is no secret.
