@@ -109,7 +109,11 @@ func (w *work) candidate(rule string, a *arrival, confidence float64, rs ...*req
 	for _, r := range c.rs {
 		w.weigh(&c, r)
 	}
-	if c.doubtful {
+	// Who forges a line to lay a false trail does not point at his own file, so one that names it keeps more.
+	switch {
+	case c.doubtful && rule == graph.RequestNamesFile:
+		c.confidence /= 2
+	case c.doubtful:
 		c.confidence = min(c.confidence, graph.CauseConfidence(graph.RequestNear))
 	}
 	return c

@@ -54,6 +54,11 @@ type Result struct {
 	Graph *graph.Graph
 	// First is the earliest moment that the verdict's root cause or a finding that weighs bears, in nanoseconds UTC; 0 is unknown.
 	First int64
+	// Members, Moves and Shared are of a result over several containers (Together): the containers in the order in which they were touched,
+	// those that were not last; which reached which; and what they have in common. The indexes are those of Members.
+	Members []Member
+	Moves   []Move
+	Shared  []Link
 	// Own are the container's addresses, as its connections show them; loopback is none.
 	Own []string
 }
@@ -81,6 +86,7 @@ type Process struct {
 	CPUTime                 int64 // nanoseconds
 	Foreign                 bool
 	Citations               []verdict.Citation
+	Container               string // its name, in a result over several
 }
 
 // Change is one path that differs from the image.
@@ -95,6 +101,7 @@ type Change struct {
 	SHA256           string
 	Marked           bool // a finding that weighs concerns it
 	Citations        []verdict.Citation
+	Container        string // its name, in a result over several
 }
 
 // Event is one point of the timeline.
@@ -105,6 +112,7 @@ type Event struct {
 	Text      string
 	Marked    bool
 	Citations []verdict.Citation
+	Container string // its name, in a result over several
 }
 
 // work is the state of one investigation.

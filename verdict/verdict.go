@@ -141,14 +141,21 @@ type Entity struct {
 	Role      string     `json:"role"`
 	Why       string     `json:"why"`
 	Citations []Citation `json:"citations"`
+	// Container is the id of the container that a process, file or credential is of, in a verdict over several; empty in that on one.
+	Container string `json:"container,omitempty"`
 }
 
-// ID is the entity's stable name inside one verdict: "process:/usr/lib/conv#17", "address:203.0.113.9:4444".
+// ID is the entity's stable name inside one verdict: "process:/usr/lib/conv#17", "address:203.0.113.9:4444"; over several containers
+// "process:/usr/lib/conv#17@75bbef2fdbc2".
 func (e Entity) ID() string {
+	id := e.Type + ":" + e.Value
 	if e.PID != 0 {
-		return fmt.Sprintf("%s:%s#%d", e.Type, e.Value, e.PID)
+		id = fmt.Sprintf("%s#%d", id, e.PID)
 	}
-	return e.Type + ":" + e.Value
+	if e.Container != "" {
+		id += "@" + e.Container[:min(len(e.Container), 12)]
+	}
+	return id
 }
 
 // Kinds of Impact.

@@ -41,6 +41,7 @@ const (
 	RequestStandsOut   = "request-stands-out"
 	RequestNear        = "request-near"
 	IdentityCalled     = "identity-called"
+	ContainerReached   = "container-reached"
 )
 
 // Rules are all inference rules. Those of requests get their confidence from what the corpus of real attacks showed; see
@@ -75,6 +76,7 @@ func declared() []Rule {
 		{RequestStandsOut, LedTo, "a request led to what was found", "it alone, in all of the log, changed something on a route that was hardly ever served, and succeeded; nothing that was found has a time", CauseConfidence(RequestStandsOut), "Nothing but its being alone speaks for it.", false},
 		{RequestNear, LedTo, "a request may have led to what was first found", "it was logged within 2 s, beside others", CauseConfidence(RequestNear), "A candidate and no more: no root cause is named by it.", false},
 		{IdentityCalled, UsedIdentity, "the container's identity called an API", "lines of an audit log under its service account or role", 0.9, "Whoever holds the credential can call from elsewhere; the line's source address tells.", false},
+		{ContainerReached, Connected, "one container reached another", "the request that entered one came from an address that only the other has, or a process of the intruder's in one had a connection with such an address of the other", 0.9, "An address can change hands between two captures.", false},
 	}
 }
 

@@ -47,7 +47,7 @@ func (n *numbers) of(cs []verdict.Citation) []int {
 }
 
 // build turns an investigation into words.
-func build(r *investigate.Result, p *evidence.Package) (*page, error) {
+func build(r *investigate.Result, ps []*evidence.Package) (*page, error) {
 	v := &r.Verdict
 	if err := v.Check(); err != nil {
 		return nil, fmt.Errorf("the verdict is not fit to be shown: %w", err)
@@ -61,7 +61,7 @@ func build(r *investigate.Result, p *evidence.Package) (*page, error) {
 	pg := &page{
 		Title: printable.Text(v.Target.Name) + ": " + string(v.Verdict), Word: strings.ToUpper(string(v.Verdict)),
 		Judgement: v.Verdict, Confidence: fmt.Sprintf("%.2f", v.Confidence), Sentence: sentence(r),
-		Evidence: printable.Text(v.Target.Evidence), EvidenceID: v.Target.EvidenceID, SHA256: p.SHA256(), Zone: "UTC",
+		Evidence: printable.Text(v.Target.Evidence), EvidenceID: v.Target.EvidenceID, SHA256: v.Target.SHA256, Zone: "UTC",
 		TargetWords: targetWords(r), Next: texts(v.Next), Gaps: gaps(v.Gaps),
 	}
 	if pg.Evidence == "" {
@@ -94,13 +94,39 @@ func build(r *investigate.Result, p *evidence.Package) (*page, error) {
 	pg.drift(r, n)
 	pg.events(r, n)
 	for i, c := range n.list {
+		p, file := packageOf(r, ps, c.Evidence)
 		pf := bytesOf(p, i+1, c)
-		if i >= shared {
-			pf.Hint = fmt.Sprintf("sherd show %s %s --offset %d --length %d", pg.Evidence, pf.Artifact, c.Offset, max(c.Length, 1))
+		if pf.File = file; file == "" {
+			file = pg.Evidence
+		}
+		if i >= shared || pf.File != "" {
+			pf.Hint = fmt.Sprintf("sherd show %s %s --offset %d --length %d", file, pf.Artifact, c.Offset, max(c.Length, 1))
 		}
 		pg.Proofs = append(pg.Proofs, pf)
 	}
 	return pg, nil
+}
+
+// packageOf is the package that a citation is of, with its file name where there are several.
+func packageOf(r *investigate.Result, ps []*evidence.Package, id string) (*evidence.Package, string) {
+	if len(r.Members) == 0 {
+		if len(ps) == 0 {
+			return nil, ""
+		}
+		return ps[0], ""
+	}
+	for i := range r.Members {
+		m := &r.Members[i]
+		if m.EvidenceID != id {
+			continue
+		}
+		for _, p := range ps {
+			if p.SHA256() == m.SHA256 && p.ID() == r.Verdict.Containers[i].Target.EvidenceID {
+				return p, printable.Text(m.Evidence)
+			}
+		}
+	}
+	return nil, ""
 }
 
 // sentence is the verdict for somebody who reads only one.

@@ -90,15 +90,16 @@ type driftRow struct {
 type proof struct {
 	N                                                               int
 	Artifact, Offset, Length, SHA256, Hex, Text, Cut, Problem, Hint string
+	File                                                            string // of several packages, the one's name
 }
 
-// Write renders the investigation r of package p.
-func Write(w io.Writer, r *investigate.Result, p *evidence.Package) error {
+// Write renders the investigation r, of one package or of several.
+func Write(w io.Writer, r *investigate.Result, ps ...*evidence.Package) error {
 	t, err := template.New("page").Parse(pageTemplate)
 	if err != nil {
 		return fmt.Errorf("the page's template: %w", err)
 	}
-	pg, err := build(r, p)
+	pg, err := build(r, ps)
 	if err != nil {
 		return err
 	}
@@ -119,6 +120,10 @@ func bytesOf(p *evidence.Package, n int, c verdict.Citation) proof {
 	out := proof{
 		N: n, Artifact: printable.Text(c.Artifact), Offset: fmt.Sprint(c.Offset), SHA256: c.SHA256,
 		Length: fmt.Sprintf("%d B", c.Length),
+	}
+	if p == nil {
+		out.Problem = "its package was not given to this report"
+		return out
 	}
 	a, err := p.Open(c.Artifact)
 	if err != nil {
