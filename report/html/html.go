@@ -45,7 +45,13 @@ type page struct {
 	Impact, Story, Findings                                               []claim
 	Next                                                                  []string
 	Gaps                                                                  []verdict.Gap
-	Timeline                                                              template.HTML
+	Timeline, Graph, GraphTall                                            template.HTML
+	GraphWords                                                            []claim
+	GraphPath                                                             bool
+	Reasons                                                               []reason
+	Candidates                                                            []candidate
+	Members                                                               []member
+	Moves                                                                 []claim
 	Events                                                                []eventRow
 	EventsCut, DriftCut, NoDrift                                          string
 	Processes                                                             []processRow
@@ -59,6 +65,24 @@ type page struct {
 type claim struct {
 	Type, Statement, Technique, Time, Confidence, Rule, Severity string
 	Cites                                                        []int
+}
+
+// reason speaks for or against the root cause.
+type reason struct {
+	Against bool
+	claim
+}
+
+type candidate struct {
+	claim
+	Weight  string
+	Reasons []reason
+}
+
+// member is one of several containers.
+type member struct {
+	Name, Evidence, Word, Confidence, Role, First string
+	Judgement                                     verdict.Judgement
 }
 
 type entity struct {
