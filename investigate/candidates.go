@@ -207,7 +207,7 @@ func listed(cands []candidate) []verdict.Candidate {
 			v.Citations = append(v.Citations, r.Cite)
 		}
 		v.Citations = unique(v.Citations)
-		if !slices.ContainsFunc(out, func(o verdict.Candidate) bool { return o.Statement == v.Statement && o.Time == v.Time }) {
+		if !slices.ContainsFunc(out, func(o verdict.Candidate) bool { return slices.Equal(o.Citations, v.Citations) }) {
 			out = append(out, v)
 		}
 	}

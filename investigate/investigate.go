@@ -129,6 +129,7 @@ type work struct {
 	g        *graph.Graph
 	comings  []arrival   // of what weighs, by time
 	cands    []candidate // the ways in
+	use      identityUse
 }
 
 // Investigate judges one package. Its error means that ctx ended or that the verdict would have been unproven, which is a
@@ -145,6 +146,7 @@ func Investigate(ctx context.Context, p *evidence.Package, o Options) (*Result, 
 		return nil, err
 	}
 	w.correlate()
+	w.contradictions()
 	if err := w.indicators(ctx, o.Indicators); err != nil {
 		return nil, err
 	}
@@ -156,11 +158,16 @@ func Investigate(ctx context.Context, p *evidence.Package, o Options) (*Result, 
 	v.Target = w.target()
 	w.header()
 	w.judge()
+	w.place()
+	if err := w.readIdentity(ctx, o.Events); err != nil {
+		return nil, err
+	}
 	w.provenance()
 	v.RootCause = w.rootCause()
 	w.place()
 	w.scope()
 	w.impact()
+	w.identityClaims()
 	w.mark()
 	w.story()
 	w.processTree()

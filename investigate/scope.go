@@ -402,6 +402,16 @@ func (w *work) credentials() {
 			env, envCites = append(env, clip(r.value, 60)), append(envCites, r.cites...)
 		}
 	}
+	var read []string
+	var readCites []verdict.Citation
+	for _, r := range w.reaches() {
+		if r.read != 0 {
+			read, readCites = append(read, clip(r.value, 80)+" at "+detect.Time(r.read)), append(readCites, r.cites...)
+		}
+	}
+	if len(read) > 0 {
+		w.effect(verdict.ImpactCredential, "T1552.001", "last read since the first foreign process started, by it or by the application: "+list(read, 5), readCites[:min(len(readCites), 16)])
+	}
 	if len(env) > 0 {
 		w.effect(verdict.ImpactCredential, "T1552", list(env, 8)+" could be read from environments by foreign processes", envCites[:min(len(envCites), 16)])
 	}
@@ -429,14 +439,25 @@ func (w *work) exfiltration() {
 	}
 }
 
-// resource tells of foreign processes that used much processor time for their age.
+// resource tells of foreign processes that used much processor time for their age, each and in sum.
 func (w *work) resource() {
+	var total int64
+	var cites []verdict.Citation
+	count := 0
 	for _, p := range w.foreign() {
+		if !w.f.Foreign(p) {
+			continue
+		}
+		total, count = total+p.CPUTime, count+1
+		cites = append(cites, p.Cite)
 		age := w.f.Host.Realtime - p.StartTime
-		if !w.f.Foreign(p) || w.f.Host.Realtime == 0 || p.StartTime == 0 || age <= 0 || p.CPUTime < int64(30*time.Second) || p.CPUTime < age/2 {
+		if w.f.Host.Realtime == 0 || p.StartTime == 0 || age <= 0 || p.CPUTime < int64(30*time.Second) || p.CPUTime < age/2 {
 			continue
 		}
 		w.effect(verdict.ImpactResource, "T1496", fmt.Sprintf("%s used %s of processor time in %s", detect.Describe(p), span(p.CPUTime), span(age)), []verdict.Citation{p.Cite})
+	}
+	if hours := float64(total) / float64(time.Hour); count > 1 && hours >= 0.1 {
+		w.effect(verdict.ImpactResource, "T1496", fmt.Sprintf("at least %.1f processor hours were used by %d foreign processes that still ran", hours, count), cites[:min(len(cites), 16)])
 	}
 }
 
@@ -453,7 +474,11 @@ func (w *work) staged() {
 func (w *work) destroyed() {
 	for i := range w.findings {
 		if f := &w.findings[i]; f.Rule == "file-locked-many" && weighs(f) {
-			w.effect(verdict.ImpactDestruction, f.Technique, f.Statement, f.Citations)
+			statement, cites := f.Statement, f.Citations
+			if words, more := w.touched(); words != "" {
+				statement, cites = statement+"; "+words, append(slices.Clone(cites), more...)
+			}
+			w.effect(verdict.ImpactDestruction, f.Technique, statement, cites)
 		}
 	}
 }
