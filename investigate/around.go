@@ -83,7 +83,7 @@ func (w *work) reachedInto() []reach {
 			}
 			for _, v := range p.Env {
 				if secretName.MatchString(v.Name) && v.Value != "" {
-					out = append(out, reach{v.Name, "readable by " + detect.DescribeSharer(s) + " in the memory of " + detect.Describe(p), false, []verdict.Citation{v.NameCite, s.Cite}})
+					out = append(out, reach{v.Name, "readable by " + detect.DescribeSharer(s) + " in the memory of " + detect.Describe(p), nil, false, 0, []verdict.Citation{v.NameCite, s.Cite}})
 				}
 			}
 		}

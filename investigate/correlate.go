@@ -15,7 +15,9 @@ var requestRule = detect.Rule{
 
 // Rules are all rules that a verdict rests on: those of package detect, those that link findings with logs, and the one that compares with
 // lists of indicators.
-func Rules() []detect.Rule { return append(detect.Rules(), requestRule, indicatorRule) }
+func Rules() []detect.Rule {
+	return append(detect.Rules(), requestRule, logFormRule, logTimeRule, fileTimeRule, indicatorRule)
+}
 
 // correlate asks requestRule.
 func (w *work) correlate() {

@@ -254,7 +254,9 @@ var secretName = regexp.MustCompile(`(?i)(PASS(WORD|WD|PHRASE)?$|PASSWORD|SECRET
 // reach is a secret that a foreign process could read.
 type reach struct {
 	value, why string
+	reader     *detect.Process // nil where it is a process of another container
 	file       bool
+	read       int64 // when a file was last read, if that is known and lies after the first foreign thing; 0 otherwise
 	cites      []verdict.Citation
 }
 
@@ -284,7 +286,7 @@ func (w *work) reaches() []reach {
 			}
 			for _, v := range q.Env {
 				if secretName.MatchString(v.Name) && v.Value != "" {
-					add(reach{v.Name, "readable by " + detect.Describe(p) + " in " + whose, false, []verdict.Citation{v.NameCite, p.Cite}})
+					add(reach{v.Name, "readable by " + detect.Describe(p) + " in " + whose, p, false, 0, []verdict.Citation{v.NameCite, p.Cite}})
 				}
 			}
 		}
@@ -293,10 +295,25 @@ func (w *work) reaches() []reach {
 			if strings.Contains(string(r.Path), "/..") || !readable(p, r) || publicFile(string(r.Path)) {
 				continue // Kubernetes keeps versions in ..data; the names beside it are links to them
 			}
-			add(reach{escaped(string(r.Path)), "its mode lets " + detect.Describe(p) + " read it", true, []verdict.Citation{r.Cite, p.Cite}})
+			add(reach{escaped(string(r.Path)), "its mode lets " + detect.Describe(p) + " read it", p, true, w.readSince(r), []verdict.Citation{r.Cite, p.Cite}})
 		}
 	}
 	return out
+}
+
+// readSince is the time of access of a secret where it tells something: it lies after the start of the first foreign process, and after all that
+// else happened to the file, so that the mount keeps such times. 0 otherwise.
+func (w *work) readSince(r *detect.File) int64 {
+	var first int64
+	for _, p := range w.foreign() {
+		if w.f.Foreign(p) && p.StartTime != 0 && (first == 0 || p.StartTime < first) {
+			first = p.StartTime
+		}
+	}
+	if first == 0 || r.Atime < first || r.Atime <= max(r.Mtime, r.Ctime, r.Btime) {
+		return 0
+	}
+	return r.Atime
 }
 
 // publicFile names what lies beside a service account's token and is no secret.
@@ -390,6 +407,16 @@ func (w *work) credentials() {
 			env, envCites = append(env, clip(r.value, 60)), append(envCites, r.cites...)
 		}
 	}
+	var read []string
+	var readCites []verdict.Citation
+	for _, r := range w.reaches() {
+		if r.read != 0 {
+			read, readCites = append(read, clip(r.value, 80)+" at "+detect.Time(r.read)), append(readCites, r.cites...)
+		}
+	}
+	if len(read) > 0 {
+		w.effect(verdict.ImpactCredential, "T1552.001", "last read since the first foreign process started, by it or by the application: "+list(read, 5), readCites[:min(len(readCites), 16)])
+	}
 	if len(env) > 0 {
 		w.effect(verdict.ImpactCredential, "T1552", list(env, 8)+" could be read from environments by foreign processes", envCites[:min(len(envCites), 16)])
 	}
@@ -417,14 +444,25 @@ func (w *work) exfiltration() {
 	}
 }
 
-// resource tells of foreign processes that used much processor time for their age.
+// resource tells of foreign processes that used much processor time for their age, each and in sum.
 func (w *work) resource() {
+	var total int64
+	var cites []verdict.Citation
+	count := 0
 	for _, p := range w.foreign() {
+		if !w.f.Foreign(p) {
+			continue
+		}
+		total, count = total+p.CPUTime, count+1
+		cites = append(cites, p.Cite)
 		age := w.f.Host.Realtime - p.StartTime
-		if !w.f.Foreign(p) || w.f.Host.Realtime == 0 || p.StartTime == 0 || age <= 0 || p.CPUTime < int64(30*time.Second) || p.CPUTime < age/2 {
+		if w.f.Host.Realtime == 0 || p.StartTime == 0 || age <= 0 || p.CPUTime < int64(30*time.Second) || p.CPUTime < age/2 {
 			continue
 		}
 		w.effect(verdict.ImpactResource, "T1496", fmt.Sprintf("%s used %s of processor time in %s", detect.Describe(p), span(p.CPUTime), span(age)), []verdict.Citation{p.Cite})
+	}
+	if hours := float64(total) / float64(time.Hour); count > 1 && hours >= 0.1 {
+		w.effect(verdict.ImpactResource, "T1496", fmt.Sprintf("at least %.1f processor hours were used by %d foreign processes that still ran", hours, count), cites[:min(len(cites), 16)])
 	}
 }
 
@@ -441,7 +479,11 @@ func (w *work) staged() {
 func (w *work) destroyed() {
 	for i := range w.findings {
 		if f := &w.findings[i]; f.Rule == "file-locked-many" && weighs(f) {
-			w.effect(verdict.ImpactDestruction, f.Technique, f.Statement, f.Citations)
+			statement, cites := f.Statement, f.Citations
+			if words, more := w.touched(); words != "" {
+				statement, cites = statement+"; "+words, append(slices.Clone(cites), more...)
+			}
+			w.effect(verdict.ImpactDestruction, f.Technique, statement, cites)
 		}
 	}
 }

@@ -5,6 +5,7 @@ package detecttest
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -46,6 +47,8 @@ type Log struct {
 
 // Scene is what a package will hold.
 type Scene struct {
+	// ID is the evidence's; empty stands for one that all scenes without have.
+	ID        string
 	Container target.Container
 	Host      record.Host
 	Processes []record.Process
@@ -236,10 +239,10 @@ func (s *Scene) Sharer(pid, inside int, exe string, at time.Time, holds ...recor
 	return &s.Sharers[len(s.Sharers)-1]
 }
 
-// Request logs a request.
+// Request logs a request in the application's own form.
 func (s *Scene) Request(at time.Time, client, method, path string, status int) {
-	b, _ := json.Marshal(map[string]any{"level": "info", "remote": client, "method": method, "path": path, "status": status})
-	s.Logs = append(s.Logs, Log{at, string(b)})
+	q, _ := json.Marshal(path)
+	s.Logs = append(s.Logs, Log{at, fmt.Sprintf(`{"level":"info","msg":"request","remote":%q,"method":%q,"path":%s,"status":%d}`, client, method, q, status)})
 }
 
 // Parts are the parts of the evidence that Without can take away.
@@ -253,7 +256,7 @@ func (s *Scene) Write(t testing.TB, without ...string) *evidence.Package {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := evidence.NewWriter(out, evidence.WriterOptions{Tool: "detecttest", Target: s.Container, ID: "0123456789abcdef0123456789abcdef", Started: Capture})
+	w, err := evidence.NewWriter(out, evidence.WriterOptions{Tool: "detecttest", Target: s.Container, ID: cmp.Or(s.ID, "0123456789abcdef0123456789abcdef"), Started: Capture})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,6 +23,7 @@ type Result struct {
 	// where nothing can be known; true for controls that name none.
 	VerdictRight, CauseRight bool
 	CauseConfidence          float64 // 0 where none is named
+	Basis                    string  // the inference rule that the root cause rests on
 	// Named and Wanted count facts of scope and impact that must be named; Right and Said count what was said of which kind.
 	Named, Wanted, Right, Said int
 	// Gravest is that of the findings, for controls.
@@ -60,7 +61,7 @@ func Judge(s *lab.Scenario, variant string, p *lab.Played, v *verdict.Verdict, p
 		fault("root cause: %s", why)
 	}
 	if v.RootCause != nil {
-		r.CauseConfidence = v.RootCause.Confidence
+		r.CauseConfidence, r.Basis = v.RootCause.Confidence, v.RootCause.Basis
 	}
 	scope(&r, &p.Truth, v, fault)
 	return r
