@@ -28,7 +28,7 @@ type asking struct {
 	said  map[string]bool // values of once
 	blind blindness
 	spent uint64 // of maxRuleSum
-	cites []verdict.Citation
+	dear  int    // objects that cost too much
 }
 
 // variables are what an expression can name. They implement CEL's Activation.
@@ -80,7 +80,7 @@ func (k *asking) one(vals ...any) bool {
 	} else if hit {
 		k.hit(vals)
 	}
-	if k.spent > maxRuleSum {
+	if k.spent > maxRuleSum || k.dear > maxOver {
 		k.a.BlindTo("what follows "+k.subject(vals), "its condition has cost as much as one rule may")
 		return false
 	}
@@ -234,6 +234,7 @@ func (k *asking) failed(vals []any, err error) {
 	case errors.As(err, &gap):
 		k.blind.add(gap.what, gap.why)
 	case errors.As(err, &cancelled):
+		k.dear++
 		k.blind.add(k.subject(vals), "its condition costs more than may be spent on one")
 	default:
 		why, _, _ := strings.Cut(err.Error(), "\n")

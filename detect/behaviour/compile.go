@@ -1,6 +1,7 @@
 package behaviour
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -8,10 +9,8 @@ import (
 	"sync"
 
 	"cel.dev/cel-go/cel"
-	"cel.dev/cel-go/common"
 	"cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/types"
-	"cel.dev/cel-go/ext"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sherd-forensics/sherd/detect"
@@ -22,10 +21,11 @@ import (
 // a step looks at.
 const (
 	maxDepth   = 60
-	maxLoops   = 2 // exists() inside of exists()
-	maxCost    = 500_000
-	maxRegexp  = 2_000 // instructions of a compiled expression
-	maxRuleSum = 400_000_000
+	maxLoops   = 2           // exists() inside of exists()
+	maxCost    = 100_000     // for one object
+	maxRuleSum = 100_000_000 // for all of them
+	maxOver    = 20          // objects that may cost more than maxCost before a rule is given up
+	maxRegexp  = 2_000       // instructions of a compiled expression
 )
 
 // rule is one rule, ready to be asked.
@@ -54,7 +54,7 @@ var base = sync.OnceValues(func() (both [2]*cel.Env, err error) {
 			return both, err
 		}
 		opts := []cel.EnvOption{
-			cel.CustomTypeAdapter(p.Registry), cel.CustomTypeProvider(p), ext.Strings(),
+			cel.CustomTypeAdapter(p.Registry), cel.CustomTypeProvider(p),
 			cel.ParserRecursionLimit(maxDepth), cel.ParserExpressionSizeLimit(maxText), cel.DefaultUTCTimeZone(true), cel.RegexProgramSizeLimit(maxRegexp),
 			cel.ASTValidators(cel.ValidateRegexLiterals(), cel.ValidateDurationLiterals(), cel.ValidateTimestampLiterals(), cel.ValidateComprehensionNestingLimit(maxLoops),
 				cel.ValidateRegexProgramSizeLimit(maxRegexp)),
@@ -156,14 +156,14 @@ type part struct {
 }
 
 func program(env *cel.Env, name string, n *yaml.Node, want ...*cel.Type) (cel.Program, error) {
-	parsed, issues := env.Compile(n.Value)
+	parsed, issues := env.Compile(strings.TrimRight(n.Value, "\n"))
 	if issues.Err() != nil {
 		return nil, celError(env, name, n, issues)
 	}
 	if !slices.ContainsFunc(want, func(t *cel.Type) bool { return parsed.OutputType().IsExactType(t) }) {
 		return nil, wrongAt(n, "%s is a %s; it must be a %s", name, typeName(parsed.OutputType()), typeName(want[0]))
 	}
-	if err := literalPatterns(parsed.NativeRep()); err != nil {
+	if err := checkCalls(parsed.NativeRep()); err != nil {
 		return nil, wrongAt(n, "%s: %s", name, err)
 	}
 	p, err := env.Program(parsed, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost))
@@ -180,11 +180,15 @@ func typeName(t *cel.Type) string {
 	return t.String()
 }
 
-// literalPatterns refuses patterns that are not written down: the evidence would choose what is looked for, and at what cost.
-func literalPatterns(a *ast.AST) error {
+// checkCalls refuses patterns that are not written down, since the evidence would choose what is looked for and at what cost, and objects
+// that are not the evidence's.
+func checkCalls(a *ast.AST) error {
 	at := map[string]int{"matches": 0, "glob": 1, "told": 0} // the place of the pattern among the arguments
 	var err error
 	ast.PostOrderVisit(a.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
+		if e.Kind() == ast.StructKind {
+			err = errors.New("objects are the evidence's, and no condition makes one")
+		}
 		if e.Kind() != ast.CallKind || err != nil {
 			return
 		}
@@ -215,7 +219,7 @@ func celError(env *cel.Env, name string, n *yaml.Node, issues *cel.Issues) error
 	slices.SortStableFunc(list, func(a, b *cel.Error) int { return a.Location.Line() - b.Location.Line() })
 	e := list[0]
 	line := n.Line
-	if n.Style&yaml.LiteralStyle != 0 && e.Location != common.NoLocation {
+	if n.Style&yaml.LiteralStyle != 0 && e.Location.Line() > 0 {
 		line += e.Location.Line()
 	}
 	why := strings.ReplaceAll(e.Message, "sherd.", "")
@@ -227,6 +231,9 @@ func celError(env *cel.Env, name string, n *yaml.Node, issues *cel.Issues) error
 	}
 	if i := strings.IndexByte(why, '\n'); i >= 0 {
 		why = why[:i]
+	}
+	if e.Location.Column() < 0 {
+		return &wrong{line, name + ": " + why}
 	}
 	return &wrong{line, fmt.Sprintf("%s, character %d: %s", name, e.Location.Column()+1, why)}
 }

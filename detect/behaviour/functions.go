@@ -52,6 +52,8 @@ func functions() []function {
 				}
 				return types.Bool(re.MatchString(str(x)))
 			})}},
+		{"join", "join(texts, between)", "the texts of a list in one, with something between them", []cel.FunctionOpt{two("join_list", textsType, s, s, joined)}},
+		{"lower", "lower(text)", "a text in lower-case letters", []cel.FunctionOpt{one("lower_string", s, s, func(v ref.Val) ref.Val { return types.String(strings.ToLower(str(v))) })}},
 		{"within", "within(ip, network)", "whether an address lies in a network, 10.0.0.0/8", []cel.FunctionOpt{two("within_string", s, s, b, func(x, y ref.Val) ref.Val {
 			n, err := netip.ParsePrefix(str(y))
 			if err != nil {
@@ -102,6 +104,24 @@ func insideAny(x, y ref.Val) ref.Val {
 		}
 	}
 	return types.False
+}
+
+// maxJoined bounds what becomes of a list.
+const maxJoined = 64 << 10
+
+func joined(x, y ref.Val) ref.Val {
+	list, ok := x.(traits.Lister)
+	if !ok {
+		return types.MaybeNoSuchOverloadErr(x)
+	}
+	var b strings.Builder
+	for it := list.Iterator(); it.HasNext() == types.True && b.Len() < maxJoined; {
+		if b.Len() > 0 {
+			b.WriteString(str(y))
+		}
+		b.WriteString(str(it.Next()))
+	}
+	return types.String(b.String()[:min(b.Len(), maxJoined)])
 }
 
 func holds(v, hash ref.Val) ref.Val {
