@@ -74,6 +74,12 @@ func (k *asking) one(vals ...any) bool {
 	for i, v := range vals {
 		k.vars[i].v = v
 	}
+	if k.guard != nil {
+		if v, _, err := k.guard.Eval(k.vars); err == nil && v == types.False {
+			k.spent++
+			return true
+		}
+	}
 	hit, err := k.truth(k.when)
 	if err != nil {
 		k.failed(vals, err)

@@ -10,6 +10,7 @@ import (
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/ast"
+	"cel.dev/cel-go/common/operators"
 	"cel.dev/cel-go/common/types"
 	"go.yaml.in/yaml/v3"
 
@@ -32,6 +33,7 @@ const (
 type rule struct {
 	detect.Rule
 	over          *ranging
+	guard         cel.Program // what of when has no loop; nil if that is all of it, or nothing
 	when, say     cel.Program
 	foreign, once cel.Program // nil if the rule does not say
 	grades        []grade
@@ -134,6 +136,9 @@ func compile(d *definition, origin string) (*rule, error) {
 		part{"once", d.once, when, &r.once, []*cel.Type{cel.StringType, cel.IntType}}); err != nil {
 		return nil, err
 	}
+	if r.guard, err = guard(when, d.when); err != nil {
+		return nil, wrongAt(d.when, "when: %s", err)
+	}
 	for i := range d.grades {
 		from := &d.grades[i]
 		g := grade{severity: from.severity, attack: from.attack}
@@ -166,11 +171,63 @@ func program(env *cel.Env, name string, n *yaml.Node, want ...*cel.Type) (cel.Pr
 	if err := checkCalls(parsed.NativeRep()); err != nil {
 		return nil, wrongAt(n, "%s: %s", name, err)
 	}
-	p, err := env.Program(parsed, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost))
+	p, err := plan(env, parsed.NativeRep())
 	if err != nil {
 		return nil, wrongAt(n, "%s: %s", name, err)
 	}
 	return p, nil
+}
+
+// plan makes a program of a checked expression. What one without a loop costs is at most its own length times that of what it looks at, and
+// is not worth counting, which takes as long as the evaluation.
+func plan(env *cel.Env, a *ast.AST) (cel.Program, error) {
+	opts := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize)}
+	if loops(a.Expr()) {
+		opts = append(opts, cel.CostLimit(maxCost))
+	}
+	return env.PlanProgram(a, opts...)
+}
+
+func loops(e ast.Expr) bool {
+	found := false
+	ast.PostOrderVisit(e, ast.NewExprVisitor(func(e ast.Expr) { found = found || e.Kind() == ast.ComprehensionKind }))
+	return found
+}
+
+// guard makes a program of those parts of a conjunction that have no loop: where it is false, so is the whole, whatever the rest would say, and
+// the rest need not be asked. It is nil where there is nothing to be won.
+func guard(env *cel.Env, n *yaml.Node) (cel.Program, error) {
+	parsed, issues := env.Compile(strings.TrimRight(n.Value, "\n"))
+	if issues.Err() != nil || !loops(parsed.NativeRep().Expr()) {
+		return nil, issues.Err()
+	}
+	a := parsed.NativeRep()
+	var cheap ast.Expr
+	next := ast.MaxID(a)
+	for _, e := range conjuncts(a.Expr(), nil) {
+		switch {
+		case loops(e):
+		case cheap == nil:
+			cheap = e
+		default:
+			cheap = ast.NewExprFactory().NewCall(next, operators.LogicalAnd, cheap, e)
+			next++
+		}
+	}
+	if cheap == nil {
+		return nil, nil
+	}
+	return plan(env, ast.NewCheckedAST(ast.NewAST(cheap, a.SourceInfo()), a.TypeMap(), a.ReferenceMap()))
+}
+
+func conjuncts(e ast.Expr, into []ast.Expr) []ast.Expr {
+	if e.Kind() == ast.CallKind && e.AsCall().FunctionName() == operators.LogicalAnd {
+		for _, x := range e.AsCall().Args() {
+			into = conjuncts(x, into)
+		}
+		return into
+	}
+	return append(into, e)
 }
 
 func typeName(t *cel.Type) string {

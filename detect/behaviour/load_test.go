@@ -162,19 +162,23 @@ func TestBlindnessIsThreeValued(t *testing.T) {
 	s.Process(4100, 20, 4001, "/app/server", record.ExeImage, after)
 	delete(s.Env, 4100)
 	for when, want := range map[string]detect.State{
-		`"EVIL" in process.environment`:                             detect.Blind,
-		`process.pid == 1 && "EVIL" in process.environment`:         detect.Clean,
-		`"EVIL" in process.environment && process.pid == 1`:         detect.Clean,
-		`"EVIL" in process.environment || process.pid == 20`:        detect.Hit,
-		`has(process.environment) && "EVIL" in process.environment`: detect.Clean,
-		`process.cmdline[7] == "x"`:                                 detect.Blind,
-		`process.cmdline.size() > 7 && process.cmdline[7] == "x"`:   detect.Clean,
-		`process.parent.pid == 77`:                                  detect.Blind,
-		`has(process.parent) && process.parent.pid == 77`:           detect.Clean,
-		`process.ancestors.exists(a, a.first)`:                      detect.Hit,
-		`container.told("hunter[0-9]") && process.first`:            detect.Hit,
-		`process.started - container.started > duration("48h")`:     detect.Hit,
-		`glob(process.exe, "/app/*") && !glob(process.exe, "/a*")`:  detect.Hit,
+		`"EVIL" in process.environment`:                                                          detect.Blind,
+		`process.pid == 1 && "EVIL" in process.environment`:                                      detect.Clean,
+		`"EVIL" in process.environment && process.pid == 1`:                                      detect.Clean,
+		`"EVIL" in process.environment || process.pid == 20`:                                     detect.Hit,
+		`has(process.environment) && "EVIL" in process.environment`:                              detect.Clean,
+		`process.cmdline[7] == "x"`:                                                              detect.Blind,
+		`process.cmdline.size() > 7 && process.cmdline[7] == "x"`:                                detect.Clean,
+		`process.parent.pid == 77`:                                                               detect.Blind,
+		`has(process.parent) && process.parent.pid == 77`:                                        detect.Clean,
+		`process.ancestors.exists(a, a.first) && "EVIL" in process.environment`:                  detect.Blind,
+		`process.ancestors.exists(a, a.pid == 77) && "EVIL" in process.environment`:              detect.Clean,
+		`process.pid == 77 && process.ancestors.exists(a, a.first) && process.cmdline[7] == "x"`: detect.Clean,
+		`process.pid == 20 && process.ancestors.exists(a, a.first) && process.uid > 0`:           detect.Hit,
+		`process.ancestors.exists(a, a.first)`:                                                   detect.Hit,
+		`container.told("hunter[0-9]") && process.first`:                                         detect.Hit,
+		`process.started - container.started > duration("48h")`:                                  detect.Hit,
+		`glob(process.exe, "/app/*") && !glob(process.exe, "/a*")`:                               detect.Hit,
 		`within("10.1.2.3", "10.0.0.0/8") && !within("x", "10.0.0.0/8") && private("fd00::1") && link_local("169.254.1.1") && loopback("::ffff:127.0.0.1")`: detect.Hit,
 		`container.holds(process.sha256) && inside(process.exe, ["/usr", "/app"]) && base(process.exe) == "server" && folder(process.exe) == "/app"`:        detect.Hit,
 		`process.sockets.exists(s, s.inbound) && process.sockets.exists(s, s.listening && s.local_port in container.exposed)`:                               detect.Hit,
@@ -308,13 +312,13 @@ func manyRules(b *testing.B) *behaviour.Set {
 	return set
 }
 
-func bigScene() *detecttest.Scene {
+func bigScene(processes, changes int) *detecttest.Scene {
 	s := detecttest.Busy()
-	for i := range 5000 {
+	for i := range processes {
 		p := s.Process(10_000+i, 100+i, 4001, "/app/server", record.ExeImage, after)
 		p.Cmdline = names([]string{"/app/server", "--port", "8080", fmt.Sprint("--worker=", i)})
 	}
-	for i := range 50_000 {
+	for i := range changes {
 		s.Files = append(s.Files, record.File{Tree: record.TreeRoot, Path: record.Name(fmt.Sprintf("/var/lib/shop/cache/%02x/item-%d.html", i&255, i)), Type: record.TypeFile, Mode: 0o644, Size: 10,
 			SHA256: detecttest.Hash(fmt.Sprint(i)), Magic: []byte("<!doctyp"), Layer: record.WritableLayer, Btime: after.UnixNano(), Ctime: after.UnixNano()})
 	}
@@ -323,7 +327,7 @@ func bigScene() *detecttest.Scene {
 
 // BenchmarkAnswers asks 300 rules, and Sherd's own, of 5,000 processes and 50,000 changes.
 func BenchmarkAnswers(b *testing.B) {
-	var p *evidence.Package = bigScene().Write(b)
+	var p *evidence.Package = bigScene(5000, 50_000).Write(b)
 	f, err := detect.Load(context.Background(), p)
 	if err != nil {
 		b.Fatal(err)
