@@ -125,8 +125,17 @@ func compile(d *definition, origin string) (*rule, error) {
 			if p.n == nil {
 				continue
 			}
-			if *p.into, err = program(p.env, p.name, p.n, p.want...); err != nil {
+			parsed, err := check(p.env, p.name, p.n, p.want...)
+			if err != nil {
 				return err
+			}
+			if *p.into, err = plan(p.env, parsed); err != nil {
+				return wrongAt(p.n, "%s: %s", p.name, err)
+			}
+			if p.into == &r.when {
+				if r.guard, err = guard(p.env, parsed); err != nil {
+					return wrongAt(p.n, "%s: %s", p.name, err)
+				}
 			}
 		}
 		return nil
@@ -135,9 +144,6 @@ func compile(d *definition, origin string) (*rule, error) {
 		part{"foreign", d.foreign, when, &r.foreign, []*cel.Type{cel.BoolType}},
 		part{"once", d.once, when, &r.once, []*cel.Type{cel.StringType, cel.IntType}}); err != nil {
 		return nil, err
-	}
-	if r.guard, err = guard(when, d.when); err != nil {
-		return nil, wrongAt(d.when, "when: %s", err)
 	}
 	for i := range d.grades {
 		from := &d.grades[i]
@@ -160,7 +166,8 @@ type part struct {
 	want []*cel.Type
 }
 
-func program(env *cel.Env, name string, n *yaml.Node, want ...*cel.Type) (cel.Program, error) {
+// check types an expression, and refuses what it may not do.
+func check(env *cel.Env, name string, n *yaml.Node, want ...*cel.Type) (*ast.AST, error) {
 	parsed, issues := env.Compile(strings.TrimRight(n.Value, "\n"))
 	if issues.Err() != nil {
 		return nil, celError(env, name, n, issues)
@@ -171,11 +178,7 @@ func program(env *cel.Env, name string, n *yaml.Node, want ...*cel.Type) (cel.Pr
 	if err := checkCalls(parsed.NativeRep()); err != nil {
 		return nil, wrongAt(n, "%s: %s", name, err)
 	}
-	p, err := plan(env, parsed.NativeRep())
-	if err != nil {
-		return nil, wrongAt(n, "%s: %s", name, err)
-	}
-	return p, nil
+	return parsed.NativeRep(), nil
 }
 
 // plan makes a program of a checked expression. What one without a loop costs is at most its own length times that of what it looks at, and
@@ -196,12 +199,10 @@ func loops(e ast.Expr) bool {
 
 // guard makes a program of those parts of a conjunction that have no loop: where it is false, so is the whole, whatever the rest would say, and
 // the rest need not be asked. It is nil where there is nothing to be won.
-func guard(env *cel.Env, n *yaml.Node) (cel.Program, error) {
-	parsed, issues := env.Compile(strings.TrimRight(n.Value, "\n"))
-	if issues.Err() != nil || !loops(parsed.NativeRep().Expr()) {
-		return nil, issues.Err()
+func guard(env *cel.Env, a *ast.AST) (cel.Program, error) {
+	if !loops(a.Expr()) {
+		return nil, nil
 	}
-	a := parsed.NativeRep()
 	var cheap ast.Expr
 	next := ast.MaxID(a)
 	for _, e := range conjuncts(a.Expr(), nil) {
