@@ -83,26 +83,12 @@ var cases = map[string]struct {
 		p := s.Process(4017, 17, 4001, "/usr/bin/openssl", record.ExeImage, after)
 		s.Connect(p, 0, "203.0.113.9", 4444, 10, 20)
 	}, verdict.Critical, "sockets"},
-	"network-foreign-peer": {func(s *detecttest.Scene) {
-		s.Connect(s.Foreign(4017, 17, 4001, "/usr/lib/conv", record.ExeDrift, implant, after), 3, "203.0.113.9", 4444, 10, 20)
-	}, verdict.High, "sockets"},
-	"network-foreign-listener": {func(s *detecttest.Scene) {
-		p := s.Foreign(4017, 17, 4001, "/usr/lib/conv", record.ExeDrift, implant, after)
-		s.Sockets = append(s.Sockets, record.Socket{Family: "inet6", Protocol: "tcp", State: "LISTEN", LocalIP: "::", LocalPort: 31337, Inode: 9900, Owners: []record.Owner{{PID: p.PID, FD: 3}}})
-	}, verdict.High, "sockets"},
-	"network-unexposed-listener": {func(s *detecttest.Scene) {
-		s.Sockets = append(s.Sockets, record.Socket{Family: "inet", Protocol: "tcp", State: "listen", LocalIP: "0.0.0.0", LocalPort: 9229, Inode: 9900, Owners: []record.Owner{{PID: 4001, FD: 9}}})
-	}, verdict.Info, "sockets"},
 	"network-outbound": {func(s *detecttest.Scene) {
 		s.Connect(&s.Processes[0], 9, "203.0.113.9", 4444, 10, 20)
 	}, verdict.Medium, "target"},
 	"file-holds-environment": {func(s *detecttest.Scene) {
 		s.MountFile("/dev/shm", "/dev/shm/.env", strings.Join(s.Env[4001], "\x00")+"\x00", 0o600, after)
 	}, verdict.High, "environ"},
-	"network-raw-socket": {func(s *detecttest.Scene) {
-		p := s.Foreign(4017, 17, 4001, "/usr/lib/conv", record.ExeDrift, implant, after)
-		s.Sockets = append(s.Sockets, record.Socket{Family: "packet", Protocol: "raw", Inode: 9900, Owners: []record.Owner{{PID: p.PID, FD: 3}}})
-	}, verdict.Medium, "sockets"},
 	"network-own-resolver": {func(s *detecttest.Scene) {
 		s.Extra["volumes/etc/resolv.conf"] = "search shop.svc\nnameserver 10.96.0.10\noptions ndots:5\n"
 		for _, ip := range []string{"10.96.0.10", "203.0.113.53"} {

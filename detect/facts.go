@@ -72,6 +72,9 @@ type Socket struct {
 // File is one row of the inventory.
 type File = inventory.Row
 
+// Mount is one mount of the container.
+type Mount = record.Mounted
+
 // Files is what the rules see of the inventory: what differs, what lies on mounts and can run, and the image's programs.
 type Files struct {
 	Changes []inventory.Change // by path

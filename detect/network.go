@@ -23,24 +23,6 @@ func networkRules() []Rule {
 			Needs:       []Fact{Processes, Sockets}, check: standardStreams,
 		},
 		{
-			ID: "network-foreign-peer", Title: "A program that is not the image's has a connection", Severity: verdict.High, Technique: "T1071",
-			Rationale:   "The image's programs don't explain it.",
-			FalseAlarms: "Depends on the judgement of the program.",
-			Needs:       []Fact{Processes, Sockets}, check: foreignPeers,
-		},
-		{
-			ID: "network-foreign-listener", Title: "A program that is not the image's listens", Severity: verdict.High, Technique: "T1571",
-			Rationale:   "A port that the image's programs don't explain waits for an intruder.",
-			FalseAlarms: "Depends on the judgement of the program.",
-			Needs:       []Fact{Processes, Sockets}, check: foreignListeners,
-		},
-		{
-			ID: "network-unexposed-listener", Title: "The image's program listens on a port that is not declared", Severity: verdict.Info, Technique: "",
-			Rationale:   "Declared ports are a hint at what a program is for; others may be its debugger or a back door in its own process.",
-			FalseAlarms: "Many images declare nothing; then the rule says nothing. Loopback alone doesn't count.",
-			Needs:       []Fact{Processes, Sockets, Config}, check: unexposed,
-		},
-		{
 			ID: "network-outbound", Title: "The image's program calls a place that nothing explains", Severity: verdict.Medium, Technique: "T1571",
 			Rationale:   "Code that an intruder runs inside the application itself calls out from the application's own process. Its port is then neither named in the configuration nor that of a known service.",
 			FalseAlarms: "Calls to known services' ports, to ports and addresses that the image's or the runtime's settings name, and into the container's own pod are information. A service on an unusual port that only a configuration file names is told all the same.",
@@ -57,12 +39,6 @@ func networkRules() []Rule {
 			Rationale:   "Whoever may speak with the runtime's socket can start a container that owns the machine.",
 			FalseAlarms: "Agents, proxies and builders do so by design: where image or runtime were told of it, by a variable or an argument, it is information.",
 			Needs:       []Fact{Processes, Sockets, Config}, check: runtimeSockets,
-		},
-		{
-			ID: "network-raw-socket", Title: "A process has a raw or packet socket", Severity: verdict.Medium, Technique: "T1040",
-			Rationale:   "Packet sockets see all traffic of the container, raw ones make packets of any kind.",
-			FalseAlarms: "ping and DHCP clients, observability agents: an image's own program is graded low.",
-			Needs:       []Fact{Processes, Sockets}, check: rawSockets,
 		},
 	}
 }
@@ -180,74 +156,11 @@ func (f *Facts) owners(s *Socket) []*Process {
 // Owners are the container's processes that hold a socket, each once.
 func (f *Facts) Owners(s *Socket) []*Process { return f.owners(s) }
 
-func foreignPeers(f *Facts, a *Answer) {
-	for i := range f.Sockets {
-		s := &f.Sockets[i]
-		if !Remote(s) {
-			continue
-		}
-		for _, p := range f.owners(s) {
-			if !f.Foreign(p) {
-				continue
-			}
-			a.hit(Finding{
-				Finding: verdict.Finding{Citations: []verdict.Citation{s.Cite, p.Cite},
-					Statement: fmt.Sprintf("%s, which is not the image's, has a connection with %s%s", Describe(p), Peer(s.RemoteIP, s.RemotePort), traffic(s))},
-				PID: p.PID, Path: string(p.Exe.Path), SHA256: p.Exe.SHA256, Foreign: true,
-			})
-		}
-	}
-}
-
 func traffic(s *Socket) string {
 	if s.BytesSent == nil || s.BytesReceived == nil {
 		return ""
 	}
 	return fmt.Sprintf(" (%d bytes out, %d in)", *s.BytesSent, *s.BytesReceived)
-}
-
-func foreignListeners(f *Facts, a *Answer) {
-	for i := range f.Sockets {
-		s := &f.Sockets[i]
-		if !Listening(s) {
-			continue
-		}
-		for _, p := range f.owners(s) {
-			if !f.Foreign(p) {
-				continue
-			}
-			a.hit(Finding{
-				Finding: verdict.Finding{Citations: []verdict.Citation{s.Cite, p.Cite},
-					Statement: fmt.Sprintf("%s, which is not the image's, listens on %s", Describe(p), Peer(s.LocalIP, s.LocalPort))},
-				PID: p.PID, Path: string(p.Exe.Path), SHA256: p.Exe.SHA256, Foreign: true,
-			})
-		}
-	}
-}
-
-func unexposed(f *Facts, a *Answer) {
-	if len(f.Config.Exposed) == 0 {
-		return
-	}
-	seen := map[int]bool{}
-	for i := range f.Sockets {
-		s := &f.Sockets[i]
-		if !Listening(s) || loopback(s.LocalIP) || f.Config.Exposed[s.LocalPort] || seen[s.LocalPort] {
-			continue
-		}
-		for _, p := range f.owners(s) {
-			if f.Foreign(p) || f.otherRoot(p) {
-				continue
-			}
-			seen[s.LocalPort] = true
-			a.hit(Finding{
-				Finding: verdict.Finding{Citations: []verdict.Citation{s.Cite, p.Cite},
-					Statement: fmt.Sprintf("%s listens on port %d, which the image does not declare", Describe(p), s.LocalPort)},
-				PID: p.PID, Path: string(p.Exe.Path),
-			})
-			break
-		}
-	}
 }
 
 // services are ports of services that applications call: names, mail, web, directories, databases, queues, stores, telemetry.
@@ -461,27 +374,5 @@ func runtimeSockets(f *Facts, a *Answer) {
 		}
 		fd.Citations = []verdict.Citation{c.socket.Cite, c.peer.Cite, c.process.Cite}
 		a.hit(fd)
-	}
-}
-
-func rawSockets(f *Facts, a *Answer) {
-	for i := range f.Sockets {
-		s := &f.Sockets[i]
-		if s.Family != "packet" && s.Protocol != "raw" {
-			continue
-		}
-		for _, p := range f.owners(s) {
-			if f.otherRoot(p) {
-				continue
-			}
-			sev := verdict.Low
-			if f.Foreign(p) {
-				sev = verdict.Medium
-			}
-			a.hit(Finding{
-				Finding: verdict.Finding{Severity: sev, Citations: []verdict.Citation{s.Cite, p.Cite}, Statement: Describe(p) + " has a " + say(s.Family) + " " + say(s.Protocol) + " socket"},
-				PID:     p.PID, Path: string(p.Exe.Path), Foreign: f.Foreign(p),
-			})
-		}
 	}
 }

@@ -139,9 +139,10 @@ func Investigate(ctx context.Context, p *evidence.Package, o Options) (*Result, 
 	if err != nil {
 		return nil, err
 	}
-	w := &work{p: p, f: f, answers: detect.Run(f), r: &Result{}}
-	w.r.Answers = w.answers
-	w.collectFindings()
+	w := &work{p: p, f: f, r: &Result{}}
+	if err := w.rules(ctx, o); err != nil {
+		return nil, err
+	}
 	if err := w.readLogs(ctx); err != nil {
 		return nil, err
 	}
