@@ -137,6 +137,23 @@ type archives struct {
 
 const maxMembers = 2_000_000
 
+// directory is the length of an array of Java's that begins at an address and holds the directory of an archive with its end, and nothing
+// else: so java.util.zip keeps those that are open. 0 is none: an archive that a client sent has its files before its directory.
+func (s *space) directory(addr uint64) uint64 {
+	const tail, largest = 22, 1 << 30
+	for _, before := range []uint64{4, 8} { // the length stands right before the content, or before four bytes of padding
+		b := s.read(addr-before, 4)
+		if len(b) < 4 {
+			continue
+		}
+		n := uint64(binary.LittleEndian.Uint32(b))
+		if n > tail && n < largest && string(s.read(addr+n-tail, 4)) == "PK\x05\x06" {
+			return n
+		}
+	}
+	return 0
+}
+
 // archivesOf reads them once for each process.
 func (f *Facts) archivesOf(p *Process, s *space) *archives {
 	if r := f.opened[p.PID]; r != nil {
@@ -144,14 +161,22 @@ func (f *Facts) archivesOf(p *Process, s *space) *archives {
 	}
 	r := &archives{classes: map[string]bool{}, members: map[member]bool{}}
 	const head, longest = 46, 1024
-	r.whole = s.scan(head+longest, func(_ uint64, b []byte) {
+	end := uint64(0) // of the directory that is being read
+	r.whole = s.scan(head+longest, func(addr uint64, b []byte) {
 		for off := 0; ; {
 			i := bytes.Index(b[off:], []byte("PK\x01\x02"))
 			if i < 0 || off+i+head > len(b) {
 				return
 			}
-			e := b[off+i:]
+			e, at := b[off+i:], addr+uint64(off+i)
 			off += i + 4
+			if at >= end {
+				n := s.directory(at)
+				if n == 0 {
+					continue
+				}
+				end = at + n
+			}
 			n := int(binary.LittleEndian.Uint16(e[28:]))
 			if n == 0 || n > longest || head+n > len(e) || len(r.members) >= maxMembers || len(r.classes) >= maxMembers {
 				continue

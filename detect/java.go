@@ -39,10 +39,11 @@ func foreignAgents(f *Facts, a *Answer) {
 		done := map[record.Name]bool{}
 		for j := range p.FDs {
 			d := &p.FDs[j]
-			if isArchive(d.Magic) && !done[d.Target] {
-				done[d.Target] = true
-				f.agent(a, p, d)
+			if d.Kind != "file" && d.Kind != "memfd" || done[d.Target] {
+				continue
 			}
+			done[d.Target] = true
+			f.agent(a, p, d)
 		}
 	}
 }
@@ -53,9 +54,12 @@ func (f *Facts) agent(a *Answer, p *Process, d *record.FD) {
 	cites := []verdict.Citation{p.Cite}
 	switch {
 	case d.Deleted || isMemfd(name):
+		if !isArchive(d.Magic) {
+			return
+		}
 	default:
 		r, ok := f.Files.ByPath[name]
-		if !ok || r.Tree != record.TreeRoot || r.Layer != record.WritableLayer || r.Mount != "" && !f.afterStart(cmp.Or(r.Btime, r.Ctime)) {
+		if !ok || !isArchive(r.Magic) || r.Tree != record.TreeRoot || r.Layer != record.WritableLayer || r.Mount != "" && !f.afterStart(cmp.Or(r.Btime, r.Ctime)) {
 			return
 		}
 		raw, err := record.Unescape(r.Artifact)
@@ -144,6 +148,12 @@ func (f *Facts) nativeOfJava(p *Process, r *File) bool {
 	if slices.ContainsFunc(p.Maps, func(m Mapping) bool { return dispatcher.MatchString(string(m.Path)) }) {
 		return true
 	}
+	return madeForJava(b)
+}
+
+// madeForJava reports whether a library has functions that a Java virtual machine calls. One that can't be read is given the benefit of
+// the doubt.
+func madeForJava(b []byte) bool {
 	e, err := elf.NewFile(bytes.NewReader(b))
 	if err != nil {
 		return true
@@ -152,6 +162,16 @@ func (f *Facts) nativeOfJava(p *Process, r *File) bool {
 	return err == nil && slices.ContainsFunc(symbols, func(s elf.Symbol) bool {
 		return s.Section != elf.SHN_UNDEF && (strings.HasPrefix(s.Name, "JNI_On") || strings.HasPrefix(s.Name, "Java_") || strings.HasPrefix(s.Name, "JavaCritical_"))
 	})
+}
+
+// hasJava reports whether the image holds a Java virtual machine.
+func (f *Facts) hasJava() bool {
+	for _, path := range f.Files.Image {
+		if strings.HasSuffix(path, "/libjvm.so") {
+			return true
+		}
+	}
+	return false
 }
 
 // dispatcher matches libraries by which Java programs load others that are not made for Java.

@@ -358,7 +358,7 @@ func (f *Facts) loadFiles(ctx context.Context, p *evidence.Package) {
 			wanted[string(f.Processes[i].Maps[j].Path)] = true
 		}
 		for _, d := range f.Processes[i].FDs {
-			if isArchive(d.Magic) {
+			if d.Kind == "file" {
 				wanted[string(d.Target)] = true
 			}
 		}
