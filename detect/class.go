@@ -19,17 +19,26 @@ type class struct {
 	size        int             // bytes up to the end of its interfaces
 }
 
-var errNoClass = errors.New("no class file")
+var (
+	errNoClass = errors.New("no class file")
+	errDull    = errors.New("a class that starts nothing")
+)
 
-// parseClass reads a class file as far as its interfaces.
+// telling are the texts of which a class that starts programs or defines further code has at least one.
+var telling = map[string]bool{
+	"java/lang/Runtime": true, "java/lang/ProcessBuilder": true, "java/lang/ProcessImpl": true, "java/lang/UNIXProcess": true, "java.lang.Runtime": true,
+	"java.lang.ProcessBuilder": true, "java.lang.ProcessImpl": true, "java.lang.UNIXProcess": true, "defineClass": true, "javax/script/ScriptEngineManager": true,
+}
+
+// parseClass reads a class file as far as its interfaces, if one of its texts is telling.
 func parseClass(b []byte) (*class, error) {
 	if len(b) < 10 || binary.BigEndian.Uint32(b) != 0xcafebabe {
 		return nil, errNoClass
 	}
 	count := int(binary.BigEndian.Uint16(b[8:]))
-	texts := make([]string, count)
-	names := make([]int, count) // of a class, the index of its text
-	c := &class{text: map[string]bool{}}
+	texts := make([][]byte, count)
+	names := make([]uint16, count) // of a class, the index of its text
+	tells := false
 	at := 10
 	for i := 1; i < count; i++ {
 		if at+3 > len(b) {
@@ -42,10 +51,10 @@ func parseClass(b []byte) (*class, error) {
 			if at+1+n > len(b) {
 				return nil, errNoClass
 			}
-			texts[i] = string(b[at+3 : at+1+n])
-			c.text[texts[i]] = true
+			texts[i] = b[at+3 : at+1+n]
+			tells = tells || telling[string(texts[i])]
 		case 7: // class
-			n, names[i] = 2, int(binary.BigEndian.Uint16(b[at+1:]))
+			n, names[i] = 2, binary.BigEndian.Uint16(b[at+1:])
 		case 8, 16, 19, 20: // string, method type, module, package
 			n = 2
 		case 15: // method handle
@@ -60,27 +69,36 @@ func parseClass(b []byte) (*class, error) {
 		}
 		at += 1 + n
 	}
-	class := func(i int) (string, bool) {
-		if i <= 0 || i >= count || names[i] <= 0 || names[i] >= count {
+	named := func(i int) (string, bool) {
+		if i <= 0 || i >= count || int(names[i]) >= count {
 			return "", false
 		}
-		return texts[names[i]], texts[names[i]] != ""
+		return string(texts[names[i]]), len(texts[names[i]]) > 0
 	}
-	if at+8 > len(b) {
+	switch {
+	case at+8 > len(b):
 		return nil, errNoClass
+	case !tells:
+		return nil, errDull
+	}
+	c := &class{text: make(map[string]bool, count)}
+	for _, t := range texts {
+		if t != nil {
+			c.text[string(t)] = true
+		}
 	}
 	u2 := func(off int) int { return int(binary.BigEndian.Uint16(b[off:])) }
 	var ok bool
-	if c.name, ok = class(u2(at + 2)); !ok {
+	if c.name, ok = named(u2(at + 2)); !ok {
 		return nil, errNoClass
 	}
-	c.super, _ = class(u2(at + 4)) // only java/lang/Object has none
+	c.super, _ = named(u2(at + 4)) // only java/lang/Object has none
 	n := u2(at + 6)
 	if at += 8; at+2*n > len(b) {
 		return nil, errNoClass
 	}
 	for i := range n {
-		if s, ok := class(u2(at + 2*i)); ok {
+		if s, ok := named(u2(at + 2*i)); ok {
 			c.interfaces = append(c.interfaces, s)
 		}
 	}
@@ -252,6 +270,7 @@ func (s *space) symbols(names map[string]bool) map[string]uint64 {
 
 const (
 	maxClasses    = 100_000
+	maxConstants  = 20_000_000
 	maxClassBytes = 1 << 20
 	maxLoaded     = 32 // classes that are looked for among the symbols
 )
@@ -276,9 +295,9 @@ func (f *Facts) fileless(a *Answer, p *Process, s *space) {
 	}
 	found := map[string]held{}
 	var order []string
-	n := 0
+	n, constants := 0, 0
 	whole := s.scan(16, func(addr uint64, b []byte) {
-		for off := 0; n < maxClasses; {
+		for off := 0; n < maxClasses && constants < maxConstants; {
 			i := bytes.Index(b[off:], []byte("\xca\xfe\xba\xbe\x00\x00\x00"))
 			if i < 0 {
 				return
@@ -286,9 +305,12 @@ func (f *Facts) fileless(a *Answer, p *Process, s *space) {
 			i += off
 			off = i + 4
 			n++
+			if len(b) >= i+10 {
+				constants += int(binary.BigEndian.Uint16(b[i+8:]))
+			}
 			body := b[i:min(len(b), i+maxClassBytes)]
 			c, err := parseClass(body)
-			if err != nil && i+maxClassBytes > len(b) {
+			if errors.Is(err, errNoClass) && i+maxClassBytes > len(b) {
 				// It may go on in the next piece.
 				c, err = parseClass(s.read(addr+uint64(i), maxClassBytes))
 			}
@@ -301,7 +323,7 @@ func (f *Facts) fileless(a *Answer, p *Process, s *space) {
 			}
 		}
 	})
-	if !whole || n >= maxClasses {
+	if !whole || n >= maxClasses || constants >= maxConstants {
 		a.blind("which classes "+Describe(p)+" compiled", "its memory is larger than what is looked at")
 	}
 	if len(found) == 0 {

@@ -109,27 +109,42 @@ func (s *space) word(addr uint64) (uint64, bool) {
 	return binary.LittleEndian.Uint64(b), true
 }
 
+// piece is a part of the memory on its way from the package.
+type piece struct {
+	addr uint64
+	b    []byte
+}
+
 // scan shows all of the memory in pieces, by address. Each piece but a segment's last is followed by the one that begins overlap bytes
-// before its end. It reports whether it came to the end of what was kept.
+// before its end. The next is unpacked while one is looked at. It reports whether it came to the end of what was kept.
 func (s *space) scan(overlap int, see func(addr uint64, b []byte)) bool {
-	total := int64(0)
-	for _, g := range s.segments {
-		for done := int64(0); ; {
-			n := min(chunkSize, g.Length-done)
-			if total += n; total > maxScanned {
-				return false
+	whole := true
+	pieces := make(chan piece, 1)
+	go func() {
+		defer close(pieces)
+		total := int64(0)
+		for _, g := range s.segments {
+			for done := int64(0); ; {
+				n := min(chunkSize, g.Length-done)
+				if total += n; total > maxScanned {
+					whole = false
+					return
+				}
+				b := s.f.Read(s.artifact, g.CoreOffset+done, int(n))
+				if len(b) > 0 {
+					pieces <- piece{g.Addr + uint64(done), b}
+				}
+				if done += n; int64(len(b)) < n || done >= g.Length {
+					break
+				}
+				done -= int64(overlap)
 			}
-			b := s.f.Read(s.artifact, g.CoreOffset+done, int(n))
-			if len(b) > 0 {
-				see(g.Addr+uint64(done), b)
-			}
-			if done += n; int64(len(b)) < n || done >= g.Length {
-				break
-			}
-			done -= int64(overlap)
 		}
+	}()
+	for p := range pieces {
+		see(p.addr, p.b)
 	}
-	return true
+	return whole
 }
 
 // cite cites bytes at an address.

@@ -25,7 +25,9 @@ type v8Script struct {
 const (
 	v8Words      = 15 // of a script that are looked at
 	maxCandidate = 100_000
-	maxSource    = 1 << 20 // of one script
+	maxSource    = 1 << 20  // of one script, in characters
+	maxSources   = 64 << 20 // of all
+	maxName      = 512
 	// minAlike is how many scripts Node itself has at the least, by far: their common map tells scripts from what only looks like one.
 	minAlike = 10
 )
@@ -84,7 +86,7 @@ func (s *space) v8Scripts() (out []v8Script, whole bool) {
 	if most < minAlike {
 		return nil, whole
 	}
-	seen := map[uint64]bool{}
+	seen, sources := map[uint64]bool{}, 0
 	for i := range all {
 		c := &all[i]
 		if c.w[0] != kind || seen[c.addr] {
@@ -93,21 +95,26 @@ func (s *space) v8Scripts() (out []v8Script, whole bool) {
 		seen[c.addr] = true
 		id, _ := smi(c.w[8])
 		x := v8Script{addr: c.addr, id: uint64(id)}
-		r := v8Text{s: s, left: 4096}
+		r := v8Text{s: s, left: maxName}
 		x.name = r.read(c.w[2], 0)
 		// The flags follow the list of functions; newer versions have one more list between them.
 		for _, k := range []int{12, 13} {
 			if flags, ok := smi(c.w[k]); ok {
 				x.evaluated = flags&1 == 1
-				r = v8Text{s: s, left: 4096}
+				r = v8Text{s: s, left: maxName}
 				x.sourceURL = r.read(c.w[min(k+1, v8Words-1)], 0)
 				break
 			}
 		}
 		if x.evaluated || !placed(x.name) {
+			if sources > maxSources {
+				whole = false
+				break
+			}
 			r = v8Text{s: s, left: maxSource}
 			x.source = r.read(c.w[1], 0)
 			x.text, x.textLen = r.first, r.firstLen
+			sources += r.spent
 		}
 		out = append(out, x)
 	}
@@ -125,6 +132,7 @@ type v8Text struct {
 	s        *space
 	left     int // how many characters may still be read
 	steps    int
+	spent    int    // bytes read, what was left out again included
 	first    uint64 // address of the first characters, and how many bytes they are
 	firstLen int
 }
@@ -186,8 +194,9 @@ func (t *v8Text) read(w uint64, depth int) string {
 	case v8External:
 		return t.characters(at(24), kind, length)
 	case v8Sliced:
-		whole := v8Text{s: t.s, left: maxSource, steps: t.steps}
+		whole := v8Text{s: t.s, left: maxSource, steps: t.steps, spent: t.spent}
 		text := whole.read(at(16), depth+1)
+		t.steps, t.spent = whole.steps, whole.spent
 		start, ok := smi(at(24))
 		if !ok || start < 0 || int(start)+length > len(text) {
 			return ""
@@ -203,6 +212,9 @@ func (t *v8Text) characters(addr uint64, kind uint16, length int) string {
 	n := length
 	if kind&v8OneByte == 0 {
 		n = 2 * length
+	}
+	if t.spent += n; t.spent > 4*maxSource {
+		return ""
 	}
 	b := t.s.read(addr, n)
 	if t.first == 0 && len(b) > 0 {
