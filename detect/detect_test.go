@@ -85,6 +85,12 @@ var cases = map[string]struct {
 		h.put(make([]byte, 8192))
 		h.into(s, "/usr/bin/node")
 	}, verdict.High, "memory"},
+	"memory-code-evaluated": {func(s *detecttest.Scene) {
+		h := newCPython(48)
+		h.module("<string>", "headers", "exec")
+		h.put(make([]byte, 8192))
+		h.into(s, "/usr/bin/python3.11")
+	}, verdict.High, "memory"},
 	"memory-class-without-file": {func(s *detecttest.Scene) {
 		h := &heap{}
 		h.array(memoryShell())

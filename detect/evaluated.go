@@ -17,6 +17,13 @@ func evaluatedRules() []Rule {
 			Needs: []Fact{Processes, Memory}, check: evaluatedScripts,
 		},
 		{
+			ID: "memory-code-evaluated", Title: "A program in Python evaluated a text that reaches for commands", Severity: verdict.High, Technique: "T1059.006",
+			Rationale: "CPython keeps the names in each piece of code and that it came from no file. Code from a string that starts programs, or that hooks into requests and evaluates what they hold, is how an intruder lives in an application.",
+			FalseAlarms: "Libraries make classes and functions of strings (named tuples, data classes, templates): theirs start no programs. Code that the interpreter's own arguments hold is the operator's. " +
+				"A text that a client merely sent was never compiled.",
+			Needs: []Fact{Processes, Memory}, check: evaluatedCode,
+		},
+		{
 			ID: "memory-class-without-file", Title: "A Java program runs a class that no archive holds and that starts programs", Severity: verdict.High, Technique: "T1620",
 			Rationale: "Classes come from archives, whose directories a Java virtual machine keeps in memory. One that was defined from bytes alone, and that starts programs or defines further classes, came in afterwards.",
 			FalseAlarms: "Proxies, lambdas, expressions and pages are made into classes at run time, but start no programs. Engines for scripts that users write may: look at the class. " +

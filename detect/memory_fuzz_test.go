@@ -25,7 +25,7 @@ func spaceOver(b []byte) (*Facts, *Process) {
 	return f, p
 }
 
-// FuzzMemory reads arbitrary bytes as the memory of Node and of Java.
+// FuzzMemory reads arbitrary bytes as the memory of Node, Java and CPython.
 func FuzzMemory(f *testing.F) {
 	f.Add([]byte("\xca\xfe\xba\xbe\x00\x00\x00\x3d\x00\x05\x07\x00\x02\x01\x00\x01x\x07\x00\x04\x01\x00\x10java/lang/Object\x00\x21\x00\x01\x00\x03\x00\x00"))
 	f.Add([]byte("\x10\x00\x00\x00PK\x01\x02\x14\x00PK\x05\x06\x00\x00\x00\x00"))
@@ -47,6 +47,7 @@ func FuzzMemory(f *testing.F) {
 		}
 		facts.fileless(&a, p, s)
 		s.v8Scripts()
+		s.evaluatedPythons()
 		text := v8Text{s: s, left: 4096}
 		for addr := uint64(0x10001); addr < 0x10000+uint64(len(b)); addr += 16 {
 			if got := text.read(addr, 0); len(got) > maxSource*4 {
