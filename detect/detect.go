@@ -135,6 +135,8 @@ func Rules() []Rule {
 	all = append(all, processRules()...)
 	all = append(all, sharingRules()...)
 	all = append(all, memoryRules()...)
+	all = append(all, evaluatedRules()...)
+	all = append(all, javaRules()...)
 	all = append(all, networkRules()...)
 	all = append(all, orderRules()...)
 	all = append(all, fileRules()...)

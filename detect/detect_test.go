@@ -79,6 +79,30 @@ var cases = map[string]struct {
 		s.AddFile("/data/cache/x.so", elf+"lib", 0o644, after)
 		s.Maps[4001] = append(s.Maps[4001], record.Mapping{Start: 0x7f0000000000, End: 0x7f0000001000, Perms: "r-xp", Inode: 900, Path: "/data/cache/x.so", FileSHA256: detecttest.Hash(elf + "lib")})
 	}, verdict.Critical, "memory"},
+	"memory-script-evaluated": {func(s *detecttest.Scene) {
+		h := newV8()
+		h.compiled(h.text(shellText), h.undefined, 0xb)
+		h.put(make([]byte, 8192))
+		h.into(s, "/usr/bin/node")
+	}, verdict.High, "memory"},
+	"memory-code-evaluated": {func(s *detecttest.Scene) {
+		h := newCPython(48)
+		h.module("<string>", "headers", "exec")
+		h.put(make([]byte, 8192))
+		h.into(s, "/usr/bin/python3.11")
+	}, verdict.High, "memory"},
+	"memory-class-without-file": {func(s *detecttest.Scene) {
+		h := &heap{}
+		h.array(memoryShell())
+		h.symbol("x/Probe")
+		h.put(make([]byte, 8192))
+		h.into(s, "/usr/lib/jvm/bin/java")
+	}, verdict.High, "memory"},
+	"process-agent-foreign": {func(s *detecttest.Scene) {
+		(&heap{make([]byte, 8192)}).into(s, "/usr/lib/jvm/bin/java")
+		s.AddFile("/tmp/m.jar", agentArchive(agentManifest), 0o644, after)
+		openFile(s, record.FD{N: 9, Target: "/tmp/m.jar", Kind: "file"})
+	}, verdict.Medium, "inventory"},
 	"network-standard-stream": {func(s *detecttest.Scene) {
 		p := s.Process(4017, 17, 4001, "/usr/bin/openssl", record.ExeImage, after)
 		s.Connect(p, 0, "203.0.113.9", 4444, 10, 20)

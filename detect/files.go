@@ -271,10 +271,15 @@ func timestomped(r *inventory.Row) string {
 	return ""
 }
 
-// unpackedLibrary: a shared library in a temporary folder that a running Java program of the image maps.
+// unpackedLibrary: a shared library in a temporary folder that a running Java program of the image maps and that is taken for its own; once
+// nothing runs any more, one that is made for Java, where the image has it.
 func (f *Facts) unpackedLibrary(r *inventory.Row) bool {
 	if !under(string(r.Path), "/tmp", "/var/tmp") || !f.sharedLibrary(r) {
 		return false
+	}
+	if f.lacks(Processes) {
+		raw, err := record.Unescape(r.Artifact)
+		return err == nil && f.hasJava() && madeForJava(f.Read(raw, 0, maxArchive))
 	}
 	for i := range f.Processes {
 		p := &f.Processes[i]
@@ -283,7 +288,7 @@ func (f *Facts) unpackedLibrary(r *inventory.Row) bool {
 		}
 		for j := range p.Maps {
 			if p.Maps[j].Path == r.Path {
-				return true
+				return f.nativeOfJava(p, r)
 			}
 		}
 	}

@@ -119,7 +119,7 @@ func (w *work) whyProcess(p *detect.Process, statement string) string {
 // altered reports whether what a process runs is not what its image's program is.
 func (w *work) altered(pid int) bool {
 	return slices.ContainsFunc(w.findings, func(f detect.Finding) bool {
-		return f.PID == pid && weighs(&f) && (strings.HasPrefix(f.Rule, "memory-") || f.Rule == "environment-injects-code")
+		return f.PID == pid && weighs(&f) && (strings.HasPrefix(f.Rule, "memory-") || f.Rule == "environment-injects-code" || f.Rule == "process-agent-foreign")
 	})
 }
 
@@ -135,7 +135,7 @@ func (w *work) scopeFiles() {
 			role = "changed"
 		case "file-locked-many":
 			role = "note"
-		case "file-takes-commands", "file-steers-node", "file-foreign-program", "file-program-in-memory-mount", "process-deleted-program-open", "memory-library-foreign", "file-holds-environment":
+		case "file-takes-commands", "file-steers-node", "file-foreign-program", "file-program-in-memory-mount", "process-deleted-program-open", "memory-library-foreign", "process-agent-foreign", "file-holds-environment":
 		case "process-foreign-program":
 			if !f.Foreign {
 				continue
@@ -378,7 +378,7 @@ func (w *work) execution() {
 			continue
 		}
 		switch {
-		case strings.HasPrefix(f.Rule, "memory-"), f.Rule == "environment-injects-code", f.Rule == "network-standard-stream" && f.Severity == verdict.Critical:
+		case strings.HasPrefix(f.Rule, "memory-"), f.Rule == "environment-injects-code", f.Rule == "process-agent-foreign", f.Rule == "network-standard-stream" && f.Severity == verdict.Critical:
 			done[f.PID] = true
 			w.effect(verdict.ImpactExecution, f.Technique, "foreign code or commands ran in a program of the image: "+f.Statement, f.Citations)
 		}

@@ -64,9 +64,11 @@ type Step struct {
 	Wait  time.Duration `yaml:"wait"`
 	// Attack is one of the lab's own (Attacks), the intruder's.
 	Attack string `yaml:"attack"`
-	// Python and Node are files of the scenario that the victim of that language is made to run by its flaw, the intruder's.
+	// Python, Node and Java are files of the scenario that the victim of that language is made to run by its flaw, the intruder's. One in
+	// Java is the source of a public class without a package, whose constructor does the work.
 	Python string `yaml:"python"`
 	Node   string `yaml:"node"`
+	Java   string `yaml:"java"`
 	// Upload is what goweb is made to write anywhere, the intruder's.
 	Upload *Upload `yaml:"upload"`
 	// Module is a source in C of the scenario, which cweb is made to load by its flaw, the intruder's.
@@ -75,8 +77,10 @@ type Step struct {
 	Exec []string `yaml:"exec"`
 	// Background leaves what Exec runs running.
 	Background bool `yaml:"background"`
-	// Request is an honest request: METHOD PATH.
+	// Request is an honest request, or one that fails: METHOD PATH. Body is a file of the scenario that it carries; a source in Java is
+	// sent as the archive of its classes.
 	Request string `yaml:"request"`
+	Body    string `yaml:"body"`
 	// Calls waits for the program that the step has started to call the intruder's listener.
 	Calls bool `yaml:"calls"`
 	// Signal is sent to the container's first process: "HUP".
@@ -232,6 +236,15 @@ func (b *intrusion) step(ctx context.Context, s *Scenario, step *Step) (bad bool
 			return true, err
 		}
 		return true, caller.called(ctx)
+	case step.Java != "":
+		body, err := b.plugin(ctx, filepath.Join(s.Dir, step.Java))
+		if err == nil {
+			err = b.request(ctx, http.MethodPost, "/plugin", body, http.StatusOK)
+		}
+		if err != nil || !step.Calls {
+			return true, err
+		}
+		return true, caller.called(ctx)
 	case step.Module != "":
 		if err := b.module(ctx, filepath.Join(s.Dir, step.Module)); err != nil || !step.Calls {
 			return true, err
@@ -247,20 +260,37 @@ func (b *intrusion) step(ctx context.Context, s *Scenario, step *Step) (bad bool
 	case len(step.Exec) > 0:
 		return false, b.c.exec(ctx, step.Exec, step.Background)
 	case step.Request != "":
-		method, path, _ := strings.Cut(step.Request, " ")
-		r, err := http.NewRequestWithContext(ctx, method, b.c.URL+path, nil)
-		if err != nil {
-			return false, err
-		}
-		resp, err := http.DefaultClient.Do(r)
-		if err != nil {
-			return false, err
-		}
-		return false, resp.Body.Close()
+		return false, b.ask(ctx, s, step)
 	case step.Signal != "":
 		return false, exec.CommandContext(ctx, "kill", "-"+step.Signal, fmt.Sprint(b.c.PID)).Run()
 	}
 	return false, errors.New("it says nothing to do")
+}
+
+// ask sends a request and takes whatever answer.
+func (b *intrusion) ask(ctx context.Context, s *Scenario, step *Step) error {
+	method, path, _ := strings.Cut(step.Request, " ")
+	var body []byte
+	var err error
+	switch file := filepath.Join(s.Dir, step.Body); {
+	case step.Body == "":
+	case filepath.Ext(file) == ".java":
+		body, err = b.plugin(ctx, file)
+	default:
+		body, err = os.ReadFile(file)
+	}
+	if err != nil {
+		return err
+	}
+	r, err := http.NewRequestWithContext(ctx, method, b.c.URL+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
 }
 
 // module compiles a module that knows the listener, and has the victim load it.

@@ -64,7 +64,7 @@ func TestScenariosAreWhole(t *testing.T) {
 					t.Errorf("%s: no container %q", s.Name, name)
 				}
 			}
-			for _, f := range []string{step.Python, step.Node, step.Module} {
+			for _, f := range []string{step.Python, step.Node, step.Java, step.Module, step.Body} {
 				if _, err := os.Stat(filepath.Join(s.Dir, f)); f != "" && err != nil {
 					t.Error(err)
 				}
@@ -92,7 +92,7 @@ func TestInvestigatorKnowsNoScenario(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	words := []string{"sherd-lab", "/app/server", "goweb", "pyweb", "nodeweb", "cweb", "/data/plugins", "/avatar", "/session", "/render", "/convert", "/module", "10.88.", "HELLO pid", "SHERD-LAB", "RUNTIME_SOCKET"}
+	words := []string{"sherd-lab", "/app/server", "goweb", "pyweb", "nodeweb", "cweb", "javaweb", "/data/plugins", "/avatar", "/session", "/render", "/convert", "/module", "/plugin", "10.88.", "HELLO pid", "SHERD-LAB", "RUNTIME_SOCKET"}
 	// Paths that every system has are the rules' own business.
 	common := regexp.MustCompile(`^/(etc|usr|dev|proc|var)/|^/usr/bin/`)
 	for _, s := range all {
