@@ -175,6 +175,32 @@ func (h *Header) SectionsEnd() uint64 {
 	return h.shoff + uint64(h.shnum)*uint64(h.shent)
 }
 
+// FileEnd is how many bytes a file has at least whose header this is: what segments and sections hold, and the table of sections. read
+// is that of ParseHeader; where the table can't be read, or has been changed, segments alone count.
+func (h *Header) FileEnd(read func(off uint64, n int) []byte) uint64 {
+	end := max(h.End(), h.SectionsEnd())
+	if h.SectionsEnd() == 0 || int(h.shent) < 40 || h.shnum > maxHeaders || h.Wide && h.shent < 64 {
+		return h.End()
+	}
+	n := int(h.shnum) * int(h.shent)
+	b := read(h.shoff, n)
+	if len(b) < n || len(bytes.Trim(b[:h.shent], "\x00")) > 0 { // the first entry is empty by the specification
+		return h.End()
+	}
+	o := h.order()
+	for i := range int(h.shnum) {
+		p := b[i*int(h.shent):]
+		kind, off, size := o.Uint32(p[4:]), uint64(o.Uint32(p[16:])), uint64(o.Uint32(p[20:]))
+		if h.Wide {
+			off, size = o.Uint64(p[24:]), o.Uint64(p[32:])
+		}
+		if kind != shtNoBits && off < 1<<40 && size < 1<<40 {
+			end = max(end, off+size)
+		}
+	}
+	return end
+}
+
 // file is one ELF file being read.
 type file struct {
 	*Header
