@@ -6,6 +6,7 @@ import (
 
 	"github.com/sherd-forensics/sherd/detect"
 	"github.com/sherd-forensics/sherd/evidence/record"
+	"github.com/sherd-forensics/sherd/internal/redact"
 	"github.com/sherd-forensics/sherd/verdict"
 )
 
@@ -82,7 +83,7 @@ func (w *work) reachedInto() []reach {
 				continue
 			}
 			for _, v := range p.Env {
-				if secretName.MatchString(v.Name) && v.Value != "" {
+				if redact.Name(v.Name) && v.Value != "" {
 					out = append(out, reach{v.Name, "readable by " + detect.DescribeSharer(s) + " in the memory of " + detect.Describe(p), nil, false, 0, []verdict.Citation{v.NameCite, s.Cite}})
 				}
 			}

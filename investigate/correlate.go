@@ -16,10 +16,11 @@ var requestRule = detect.Rule{
 	Needs:       []detect.Fact{detect.Inventory, detect.Baseline},
 }
 
-// Rules are all rules that a verdict rests on: those of package detect in Go and in CEL, those that link findings with logs, and the one that
-// compares with lists of indicators.
+// Rules are all rules that a verdict rests on: those of package detect in Go and in CEL, those that link findings with logs, the one that
+// compares with lists of indicators, and those over foreign programs and memory.
 func Rules() []detect.Rule {
-	return slices.Concat(detect.Rules(), behaviour.New().Rules(), []detect.Rule{requestRule, logFormRule, logTimeRule, fileTimeRule, indicatorRule})
+	return slices.Concat(detect.Rules(), behaviour.New().Rules(), []detect.Rule{requestRule, logFormRule, logTimeRule, fileTimeRule, indicatorRule,
+		factsRule, carvedRule, peerRule, mentionRule, heldRule, miningRule})
 }
 
 // correlate asks requestRule.

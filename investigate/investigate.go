@@ -14,6 +14,7 @@ import (
 
 	"github.com/sherd-forensics/sherd/detect"
 	"github.com/sherd-forensics/sherd/detect/indicator"
+	"github.com/sherd-forensics/sherd/detect/program"
 	"github.com/sherd-forensics/sherd/event"
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/evidence/record"
@@ -123,7 +124,9 @@ type work struct {
 	findings []detect.Finding // by severity, then time
 	requests []request        // logged requests around what weighs, by time
 	logs     logSummary
-	entry    string // the way in, for advice
+	entry    string                    // the way in, for advice
+	programs map[string]*program.Facts // foreign programs by SHA-256
+	held     []held
 	r        *Result
 	gaps     []verdict.Gap
 	g        *graph.Graph
@@ -154,6 +157,14 @@ func Investigate(ctx context.Context, p *evidence.Package, o Options) (*Result, 
 	if err := w.languages(ctx, o); err != nil {
 		return nil, err
 	}
+	if err := w.describePrograms(ctx); err != nil {
+		return nil, err
+	}
+	if err := w.readMemory(ctx); err != nil {
+		return nil, err
+	}
+	w.r.Answers = w.answers
+	w.collectFindings()
 	v := &w.r.Verdict
 	v.Schema = verdict.Schema
 	v.Target = w.target()

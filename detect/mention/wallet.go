@@ -164,4 +164,3 @@ func segwit(s string) string {
 	}
 	return coin
 }
-

@@ -23,7 +23,7 @@ import (
 
 const (
 	maxLooked = 64 << 20 // bytes of a file in which marks, names and system calls are looked for
-	maxTLSH   = 32 << 20 // bytes of a file whose similarity hash is made
+	maxTLSH   = 16 << 20 // bytes of a file whose similarity hash is made
 	maxListed = 64       // names of a list
 )
 
