@@ -269,7 +269,7 @@ func (w *work) places(p *detect.Process, order []*noted, a *detect.Answer) {
 	var of []*noted
 	more := 0
 	for _, n := range order {
-		if n.Kind != mention.URL && (n.Kind != mention.Address || !n.Sure) || w.configured(n.Host) || slices.Contains(w.r.Own, n.Host) {
+		if n.Kind != mention.URL && (n.Kind != mention.Address || !n.Sure) || w.configured(n.Host) || w.own(n.Host) {
 			continue
 		}
 		if len(names) >= toldMentions {
@@ -288,6 +288,11 @@ func (w *work) places(p *detect.Process, order []*noted, a *detect.Answer) {
 	}
 	f.Citations = w.citesOf(p, of...)
 	a.Add(f)
+}
+
+// own reports whether an address is the container's.
+func (w *work) own(host string) bool {
+	return slices.ContainsFunc(w.f.Sockets, func(s detect.Socket) bool { return s.LocalIP == host && !s.Shared })
 }
 
 // configured reports whether a host stands in what image and runtime were told.
