@@ -18,6 +18,7 @@ import (
 	"github.com/sherd-forensics/sherd/event"
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/evidence/record"
+	"github.com/sherd-forensics/sherd/internal/redact"
 	"github.com/sherd-forensics/sherd/investigate/graph"
 	"github.com/sherd-forensics/sherd/parse/inventory"
 	"github.com/sherd-forensics/sherd/target"
@@ -32,6 +33,8 @@ type Options struct {
 	Languages []detect.Language
 	// Events gives the package's events, each time from the start; nil where nobody can read them.
 	Events iter.Seq2[*event.Event, error]
+	// Reveal leaves secrets in statements and command lines as they are.
+	Reveal bool
 }
 
 // Result is a verdict with what pictures and headers need. Its strings are fit to be shown, except where a field says
@@ -60,6 +63,8 @@ type Result struct {
 	Members []Member
 	Moves   []Move
 	Shared  []Link
+	// Revealed is true if secrets were left as they are, by Options.Reveal.
+	Revealed bool
 	// Own are the container's addresses, as its connections show them; loopback is none.
 	Own []string
 }
@@ -142,7 +147,7 @@ func Investigate(ctx context.Context, p *evidence.Package, o Options) (*Result, 
 	if err != nil {
 		return nil, err
 	}
-	w := &work{p: p, f: f, r: &Result{}}
+	w := &work{p: p, f: f, r: &Result{Revealed: o.Reveal}}
 	if err := w.rules(ctx, o); err != nil {
 		return nil, err
 	}
@@ -188,6 +193,9 @@ func Investigate(ctx context.Context, p *evidence.Package, o Options) (*Result, 
 	w.next()
 	v.Gaps = w.gaps
 	w.fill()
+	if !o.Reveal {
+		w.hideSecrets()
+	}
 	if err := v.Check(); err != nil {
 		return nil, fmt.Errorf("the verdict is not proven throughout: %w", err)
 	}
@@ -347,6 +355,9 @@ func (w *work) processRow(p *detect.Process, depth int) Process {
 		if line += string(a); len(line) > 512 {
 			break
 		}
+	}
+	if !w.r.Revealed {
+		line = redact.Text(line) // before it is cut: half a token is not known as one
 	}
 	return Process{
 		PID: p.PID, ContainerPID: p.ContainerPID, PPID: p.PPID, Depth: depth, Comm: clip(string(p.Comm), 40), Cmdline: clip(line, 200),

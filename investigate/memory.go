@@ -123,7 +123,7 @@ func mappings(p *detect.Process) []record.Mapping {
 
 // carved tells of programs in memory that no file backs.
 func (w *work) carved(ctx context.Context, p *detect.Process, m *core.Image, a *detect.Answer) error {
-	want := func(x *record.Mapping) bool { return carve.Anonymous(x) && (x.Path != p.Exe.Path || x.Path == "") }
+	want := func(x *record.Mapping) bool { return carve.Anonymous(x) && (x.Inode == 0 || x.Inode != p.Exe.Ino) }
 	images, err := carve.Find(ctx, m, want, nil)
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -269,7 +269,7 @@ func (w *work) places(p *detect.Process, order []*noted, a *detect.Answer) {
 	var of []*noted
 	more := 0
 	for _, n := range order {
-		if n.Kind != mention.URL && (n.Kind != mention.Address || !n.Sure) || w.configured(n.Host) || w.own(n.Host) {
+		if n.Kind != mention.URL && (n.Kind != mention.Address || !n.Sure) || w.configured(n.Host) || w.ownAddress(n.Host) {
 			continue
 		}
 		if len(names) >= toldMentions {
@@ -290,8 +290,8 @@ func (w *work) places(p *detect.Process, order []*noted, a *detect.Answer) {
 	a.Add(f)
 }
 
-// own reports whether an address is the container's.
-func (w *work) own(host string) bool {
+// ownAddress reports whether an address is the container's.
+func (w *work) ownAddress(host string) bool {
 	return slices.ContainsFunc(w.f.Sockets, func(s detect.Socket) bool { return s.LocalIP == host && !s.Shared })
 }
 
