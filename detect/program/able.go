@@ -125,7 +125,7 @@ func (f *file) systemCalls() []string {
 		if !s.Executable() || f.Big || !f.Wide {
 			continue
 		}
-		b := f.bytes(s.Offset, s.FileSize, maxLooked)
+		b := f.segment(s)
 		switch f.Machine {
 		case 62:
 			callsIn86(b, add)

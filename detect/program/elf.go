@@ -208,12 +208,22 @@ type file struct {
 	size     int64
 	sections []section
 	problems []string
+	whole    []byte // the first maxLooked bytes
 }
 
 func (f *file) problem(format string, args ...any) {
 	if s := fmt.Sprintf(format, args...); len(f.problems) < 16 {
 		f.problems = append(f.problems, s)
 	}
+}
+
+// segment is what the file holds of a segment, as far as it was looked at.
+func (f *file) segment(s *Segment) []byte {
+	n := uint64(len(f.whole))
+	if s.Offset >= n {
+		return nil
+	}
+	return f.whole[s.Offset:][:min(s.FileSize, n-s.Offset)]
 }
 
 // bytes reads a part of the file, at most limit bytes, nil if it lies outside.

@@ -81,6 +81,7 @@ func Read(r io.ReaderAt, size int64) (*Facts, error) {
 		x.Machine = fmt.Sprintf("machine %d", f.Machine)
 	}
 	whole := f.bytes(0, uint64(size), maxLooked)
+	f.whole = whole
 	if size > maxLooked {
 		f.problem("only the first %d MiB were searched", maxLooked>>20)
 	}
@@ -105,7 +106,7 @@ func Read(r io.ReaderAt, size int64) (*Facts, error) {
 	x.Entropy = entropy(whole)
 	for i := range f.Segments {
 		if s := &f.Segments[i]; s.Executable() {
-			x.CodeEntropy = max(x.CodeEntropy, entropy(f.bytes(s.Offset, s.FileSize, maxLooked)))
+			x.CodeEntropy = max(x.CodeEntropy, entropy(f.segment(s)))
 		}
 	}
 	x.appended(f)
