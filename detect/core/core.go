@@ -19,9 +19,10 @@ import (
 const (
 	// WindowSize is how much is looked at in one piece, a frame of the package.
 	WindowSize = 1 << 20
-	// Before and After are how much of what lies around a window is shown with it, so that nothing is cut in two: no value that is
-	// looked for is longer than After.
-	Before, After = 64, 16 << 10
+	// Before is how much of what lies before a window is shown with it.
+	Before = 64
+	// After is how much of what lies behind it is, so that nothing is cut in two: no value that is looked for is longer.
+	After = 16 << 10
 )
 
 // Run is a stretch of memory that the core holds.
