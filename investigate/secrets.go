@@ -38,6 +38,15 @@ func (w *work) hideSecrets() {
 	for i := range w.r.Timeline {
 		hide(&w.r.Timeline[i].Text)
 	}
+	if g := w.r.Graph; g != nil {
+		for i := range g.Nodes {
+			hide(&g.Nodes[i].Label)
+			hide(&g.Nodes[i].Note)
+		}
+		for i := range g.Edges {
+			hide(&g.Edges[i].Note)
+		}
+	}
 	// Rules' answers share nothing with the verdict's findings.
 	for i := range w.r.Answers {
 		for k := range w.r.Answers[i].Hits {

@@ -40,6 +40,7 @@ const maxTold = 60
 func Together(results []*Result) *Result {
 	t := &together{r: &Result{Graph: &graph.Graph{}}}
 	for _, r := range canonical(results) {
+		t.r.Revealed = t.r.Revealed || r.Revealed
 		t.take(r)
 	}
 	t.relate()
