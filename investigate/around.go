@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/sherd-forensics/sherd/detect"
+	"github.com/sherd-forensics/sherd/event"
 	"github.com/sherd-forensics/sherd/evidence/record"
 	"github.com/sherd-forensics/sherd/verdict"
 )
@@ -54,6 +55,19 @@ func (w *work) scopeAround() {
 		case f.Rule == "memory-machine-keys" && suspect:
 			w.add(verdict.Entity{Type: verdict.EntityCredential, Value: escaped(f.Key), Role: "within reach", Why: f.Statement, Citations: f.Citations})
 		}
+	}
+}
+
+// aroundEvents are the starts of processes of other containers that share the pid namespace; those that reached in weigh.
+func (w *work) aroundEvents(add func(Event)) {
+	intruders := w.intruders()
+	for i := range w.f.Sharers {
+		s := &w.f.Sharers[i]
+		if s.StartTime == 0 || !slices.Contains(s.Shares, "pid") {
+			continue
+		}
+		add(Event{Time: s.StartTime, TimeKind: event.Started, Kind: event.ProcessStarted, Text: detect.DescribeSharer(s) + " starts, running " + clip(string(s.Exe), 120),
+			Marked: slices.Contains(intruders, s), Citations: []verdict.Citation{s.Cite}})
 	}
 }
 

@@ -47,6 +47,11 @@ func TestIntrudersDebugContainer(t *testing.T) {
 			t.Errorf("%v: %+v", want, e)
 		}
 	}
+	if !slices.ContainsFunc(r.Verdict.Story, func(s verdict.Step) bool {
+		return strings.Contains(s.Statement, "of another container (cdcdcdcdcdcd) starts")
+	}) {
+		t.Errorf("story %+v", r.Verdict.Story)
+	}
 	if e := entity(r, verdict.EntityProcess, "/usr/bin/python3"); e != nil && e.PID != 31 {
 		t.Errorf("pid %d", e.PID)
 	}
