@@ -509,24 +509,6 @@ func (w *work) destroyed() {
 	}
 }
 
-// escaped tells of what reached the machine that the container runs on.
-func (w *work) escaped() {
-	for i := range w.findings {
-		f := &w.findings[i]
-		if !weighs(f) {
-			continue
-		}
-		switch f.Rule {
-		case "file-steers-node", "node-kernel-helper":
-			w.effect(verdict.ImpactEscape, f.Technique, f.Statement+": look at that machine too", f.Citations)
-		case "memory-runtime-order":
-			w.effect(verdict.ImpactEscape, f.Technique, f.Statement+": look into that container and at the machine", f.Citations)
-		case "network-runtime-socket":
-			w.effect(verdict.ImpactEscape, f.Technique, f.Statement+": it can start containers that own the machine", f.Citations)
-		}
-	}
-}
-
 // openDoors tells of foreign listeners: a way in for later.
 func (w *work) openDoors() {
 	for i := range w.findings {

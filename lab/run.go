@@ -147,7 +147,7 @@ func (c *Container) answer(ctx context.Context) error {
 	}
 	client := http.Client{Timeout: 2 * time.Second}
 	var last error
-	ok := waitFor(ctx, 20*time.Second, func() bool {
+	ok := waitFor(ctx, 45*time.Second, func() bool {
 		var resp *http.Response
 		if resp, last = client.Get(c.URL + "/healthz"); last != nil {
 			return false

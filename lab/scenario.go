@@ -95,8 +95,8 @@ type Upload struct {
 }
 
 // ScenarioTruth is what a verdict on the scenario must say and must not. ${C2}, ${C2_HOST}, ${C2_PORT}, ${HOST}, ${SHA256} (of what
-// the intruder brought), ${EXE} (of the process that called), ${ID}, ${NAME}, ${NAME.host} and ${NAME.id} (of a container) and ${CREATED} (the
-// id of one that the intruder started) stand for what is known only when it has run.
+// the intruder brought), ${EXE} (of the process that called), ${ID}, ${NAME}, ${NAME.host} and ${NAME.id} (of a container) ${CREATED} (the
+// id of one that the intruder started) and ${NODE} (the machine) stand for what is known only when it has run.
 type ScenarioTruth struct {
 	Verdict []string `yaml:"verdict"` // any of these is right
 	// Entry is nil for a control.
@@ -365,7 +365,11 @@ func (b *intrusion) fill(t ScenarioTruth, variant string) ScenarioTruth {
 	if name, ok := strings.CutPrefix(exe, "/memfd:"); ok {
 		exe = "memfd:" + name
 	}
-	pairs := []string{"${C2}", b.c2.Addr, "${C2_HOST}", host, "${C2_PORT}", port, "${SHA256}", b.truth.SHA256, "${EXE}", exe, "${HOST}", b.c.Host(), "${ID}", b.c.ID, "${CREATED}", b.stage.createdID()}
+	node, err := os.Hostname()
+	if err != nil {
+		node = "?" // a fact that nothing equals
+	}
+	pairs := []string{"${C2}", b.c2.Addr, "${C2_HOST}", host, "${C2_PORT}", port, "${SHA256}", b.truth.SHA256, "${EXE}", exe, "${HOST}", b.c.Host(), "${ID}", b.c.ID, "${CREATED}", b.stage.createdID(), "${NODE}", node}
 	for name, o := range b.stage.of {
 		host, _, _ := net.SplitHostPort(o.c.Addr)
 		pairs = append(pairs, "${"+name+"}", o.c.Addr, "${"+name+".host}", host, "${"+name+".id}", o.c.ID)
