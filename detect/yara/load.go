@@ -114,6 +114,8 @@ type loader struct {
 	size    int
 	refused []detect.Refusal
 	unit    unit
+	// compiled is what came of the rules of unit, nil if there are none.
+	compiled *libyara.Rules
 	root    *os.Root // folder of the file, nil if there is none
 	folder  string
 }
@@ -307,8 +309,8 @@ func (l *loader) try() {
 	var bad []item
 	for round := 0; len(good) > 0; round++ {
 		src, starts := u.source(good)
-		_, faults := compile(src)
-		if len(faults) == 0 {
+		var faults []fault
+		if l.compiled, faults = compile(src); len(faults) == 0 {
 			break
 		}
 		blamed := map[int]bool{}
@@ -340,7 +342,7 @@ func (l *loader) try() {
 			for j := range good {
 				l.refuse(&good[j], fmt.Sprintf("the global rule %q, which holds for it, can't be loaded", it.name))
 			}
-			good = nil
+			good, l.compiled = nil, nil
 			break
 		}
 	}
@@ -393,7 +395,8 @@ func (l *loader) again(good, bad []item) []item {
 		}
 	}
 	src, _ := u.source(all)
-	if _, faults := compile(src); len(faults) == 0 {
+	if compiled, faults := compile(src); len(faults) == 0 {
+		l.compiled = compiled
 		return all
 	}
 	for i := range all {

@@ -64,12 +64,10 @@ func ofSeverity(v string) (verdict.Severity, bool) {
 	return ofScore(n), true
 }
 
-var technique = regexp.MustCompile(`\b[Tt](\d{4}(?:[._]\d{3})?)\b`)
+var technique = regexp.MustCompile(`(?:^|[^A-Za-z0-9])[Tt](\d{4}(?:[._]\d{3})?)(?:$|[^A-Za-z0-9])`)
 
+// attack finds the id of a technique in "T1059.004", "attack.t1059" or "mitre_T1059_004"; "" if there is none.
 func attack(s string) string {
-	if m := technique.FindStringSubmatch(strings.ReplaceAll(s, "_", " ")); m != nil {
-		return "T" + m[1]
-	}
 	if m := technique.FindStringSubmatch(s); m != nil {
 		return "T" + strings.ReplaceAll(m[1], "_", ".")
 	}

@@ -96,22 +96,17 @@ func (s *Set) Add(file string, src []byte) (loaded int, refused []detect.Refusal
 
 func (s *Set) add(file string, src []byte, ours bool) (int, []detect.Refusal) {
 	l := load(file, src)
-	if len(l.unit.rules) == 0 {
+	if l.compiled == nil {
 		return 0, l.refused
 	}
-	text, _ := l.unit.source(l.unit.rules)
-	compiled, faults := compile(text)
-	if len(faults) > 0 {
-		return 0, append(l.refused, detect.Refusal{File: file, Line: faults[0].line, Why: faults[0].why})
-	}
-	defer compiled.Destroy()
+	defer l.compiled.Destroy()
 	at := len(s.units)
 	s.units = append(s.units, l.unit)
 	byName := map[string]*item{}
 	for i := range l.unit.rules {
 		byName[l.unit.rules[i].name] = &l.unit.rules[i]
 	}
-	for _, r := range compiled.GetRules() {
+	for _, r := range l.compiled.GetRules() {
 		it := byName[r.Identifier()]
 		if it == nil || r.IsPrivate() {
 			continue
