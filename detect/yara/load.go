@@ -116,8 +116,8 @@ type loader struct {
 	unit    unit
 	// compiled is what came of the rules of unit, nil if there are none.
 	compiled *libyara.Rules
-	root    *os.Root // folder of the file, nil if there is none
-	folder  string
+	root     *os.Root // folder of the file, nil if there is none
+	folder   string
 }
 
 func (l *loader) refuse(it *item, why string) { l.refuseAt(it, it.line, why) }

@@ -42,7 +42,7 @@ rule escape_runtime_socket
         $socket2 = "containerd.sock"
         $socket3 = "crio.sock"
         $create1 = "/containers/create"
-        $create2 = /\b(docker|nerdctl|ctr|crictl)\b.{0,120}\brun\b/
+        $create2 = /\b(docker|nerdctl|ctr|crictl)\s[^\n]{0,120}\srun\s/
         $root1 = /"(Binds|Source|HostPath|hostPath|host_path)"\s*:\s*(\[\s*)?"\/(:|")/
         $root2 = /(-v|--volume|--mount)[ =]["']?\/:\//
         $root3 = /"Privileged"\s*:\s*true/
