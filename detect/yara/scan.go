@@ -139,8 +139,8 @@ func (a *asking) patience(size int64) time.Duration {
 	return 30*time.Second + time.Duration(size>>23)*time.Second
 }
 
-// subject is what one scan needs: how to begin it, and the values of the external variables.
-type subject struct {
+// scannable is what one scan needs: how to begin it, and the values of the external variables.
+type scannable struct {
 	run    func(*libyara.Scanner) error
 	values map[string]string
 	size   int64
@@ -157,7 +157,7 @@ func (a *asking) memory(ctx context.Context, p *detect.Process, out *result) {
 	if len(segs) == 0 {
 		return
 	}
-	s := subject{size: art.Size(), values: variables(detect.ExeName(p), nil, p.UID, true)}
+	s := scannable{size: art.Size(), values: variables(detect.ExeName(p), nil, p.UID, true)}
 	s.run = func(sc *libyara.Scanner) error {
 		b := newBlocks(ctx, art, segs, regions)
 		defer b.wait()
@@ -177,7 +177,7 @@ func (a *asking) file(ctx context.Context, c *content, out *result) {
 		return
 	}
 	p := &c.places[0]
-	s := subject{size: c.size}
+	s := scannable{size: c.size}
 	if c.size <= wholeFile {
 		b, err := a.in.Package.ReadFile(c.artifact, wholeFile)
 		if err != nil {
@@ -223,7 +223,7 @@ func variables(name string, magic []byte, uid uint32, hasUID bool) map[string]st
 }
 
 // match asks all rules of a subject; where that fails or takes too long, which of them it is.
-func (a *asking) match(ctx context.Context, s *subject, out *result) {
+func (a *asking) match(ctx context.Context, s *scannable, out *result) {
 	limit := a.patience(s.size)
 	program, aside := a.program.get()
 	for _, r := range aside {
@@ -255,7 +255,7 @@ const errTimeout = libyara.Error(26)
 // isolation finds the rules that make a scan fail, by asking ever fewer at a time.
 type isolation struct {
 	a    *asking
-	s    *subject
+	s    *scannable
 	out  *result
 	ctx  context.Context
 	end  time.Time
@@ -304,7 +304,7 @@ func (i *isolation) part(rules []int) ([]match, error) {
 }
 
 // once scans a subject with a program.
-func (a *asking) once(s *subject, program *libyara.Rules, limit time.Duration) ([]match, error) {
+func (a *asking) once(s *scannable, program *libyara.Rules, limit time.Duration) ([]match, error) {
 	sc, err := libyara.NewScanner(program)
 	if err != nil {
 		return nil, err
