@@ -144,7 +144,10 @@ func (w *work) scopeFiles() {
 				continue
 			}
 		default:
-			continue
+			// Rules in languages of their own say so of a file that can run.
+			if !f.Foreign || !strings.HasPrefix(f.Rule, "yara") {
+				continue
+			}
 		}
 		why := f.Statement
 		if f.Rule == "process-foreign-program" {

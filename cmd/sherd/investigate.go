@@ -12,7 +12,9 @@ import (
 
 	"github.com/sherd-forensics/sherd/cmd/internal/acquire"
 	"github.com/sherd-forensics/sherd/cmd/internal/console"
+	"github.com/sherd-forensics/sherd/detect"
 	"github.com/sherd-forensics/sherd/detect/indicator"
+	"github.com/sherd-forensics/sherd/detect/yara"
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/internal/printable"
 	"github.com/sherd-forensics/sherd/investigate"
@@ -55,7 +57,7 @@ suspicious, with 0 when not.`,
 			if err != nil {
 				return err
 			}
-			return a.investigate(cmd.Context(), args, f, investigate.Options{Indicators: set, Reveal: reveal}, jsonOut, htmlOut)
+			return a.investigate(cmd.Context(), args, f, investigate.Options{Indicators: set, Languages: languages(), Reveal: reveal}, jsonOut, htmlOut)
 		},
 	}
 	f.add(c)
@@ -66,6 +68,9 @@ suspicious, with 0 when not.`,
 	a.identityFlag(c)
 	return c
 }
+
+// languages are the rules in languages of their own.
+func languages() []detect.Language { return []detect.Language{yara.New()} }
 
 // indicators reads lists of indicators; nil if there are none.
 func (a *app) indicators(lists []string) (*indicator.Set, error) {

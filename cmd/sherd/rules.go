@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sherd-forensics/sherd/cmd/internal/console"
+	"github.com/sherd-forensics/sherd/detect"
 	"github.com/sherd-forensics/sherd/internal/printable"
 	"github.com/sherd-forensics/sherd/investigate"
 	"github.com/sherd-forensics/sherd/investigate/graph"
@@ -39,7 +40,7 @@ and so each step from what was found back to how they got in, is there by one of
 				return nil
 			}
 			rows := make([][]string, 0, 32)
-			for _, r := range investigate.Rules() {
+			for _, r := range allRules() {
 				rows = append(rows, []string{r.ID, string(r.Severity), r.Technique, r.Title})
 			}
 			console.Table(a.out, console.Width(a.out), []string{"RULE", "SEVERITY", "ATT&CK", "WHAT"}, rows)
@@ -59,9 +60,18 @@ func (a *app) inference() {
 	console.Table(a.out, console.Width(a.out), []string{"RULE", "EDGE", "AT MOST", "CONCLUDES"}, rows)
 }
 
+// allRules are those of the program itself, then those in languages of their own.
+func allRules() []detect.Rule {
+	all := investigate.Rules()
+	for _, l := range languages() {
+		all = append(all, l.Rules()...)
+	}
+	return all
+}
+
 // explain prints one rule whole.
 func (a *app) explain(id string) error {
-	for _, r := range investigate.Rules() {
+	for _, r := range allRules() {
 		if r.ID == id {
 			needs := make([]string, len(r.Needs))
 			for i, n := range r.Needs {

@@ -73,7 +73,7 @@ expanded text: --decompress shows it.`,
 				if err != nil {
 					return err
 				}
-				proofs, err := proofs(cmd.Context(), p, investigate.Options{Indicators: set})
+				proofs, err := proofs(cmd.Context(), p, investigate.Options{Indicators: set, Languages: languages()})
 				if err != nil {
 					return err
 				}

@@ -70,6 +70,8 @@ func child(role string, args []string) error {
 		return childMemory(args[0], args[1])
 	case "child-indicators":
 		return childIndicators(args[0], args[1])
+	case "child-yara":
+		return childYara(args[0], args[1])
 	case "child-core":
 		pid, err := strconv.Atoi(args[0])
 		if err != nil {
