@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -29,7 +28,8 @@ type Scenario struct {
 	// Steps happen one after the other.
 	Steps []Step `yaml:"steps"`
 	// Variants are when the evidence is taken: "running", just afterwards; "noise", after a while of honest work; "exited", after
-	// the container has ended. None is running alone.
+	// the container has ended; "restarted", after it has ended and begun again; "buried", after thousands of requests more, when
+	// the runtime has rotated its log away from what the intruder did. None is running alone.
 	Variants []string      `yaml:"variants"`
 	Truth    ScenarioTruth `yaml:"-"`
 }
@@ -45,6 +45,11 @@ type Victim struct {
 	Volumes  []string `yaml:"volumes"` // VOLUME is a directory of the scenario's own, with what its folder volume holds; RUNTIME_SOCKET is Docker's
 	CapAdd   []string `yaml:"cap_add"`
 	Args     []string `yaml:"args"`
+	// Listen has the intruder's listener on this port before the container starts, for images that know it beforehand. Only one
+	// container at a time can have it.
+	Listen int `yaml:"listen"`
+	// RotateAt is the size of the log at which Docker begins another: "128k".
+	RotateAt string `yaml:"rotate_at"`
 }
 
 // Step is one thing that happens; one of its fields is set. A step of the intruder's is one whose field says so.
@@ -64,8 +69,13 @@ type Step struct {
 	Exec []string `yaml:"exec"`
 	// Background leaves what Exec runs running.
 	Background bool `yaml:"background"`
-	// Request is an honest request: METHOD PATH.
+	// Request is an honest request: METHOD PATH, with a Body.
 	Request string `yaml:"request"`
+	Body    string `yaml:"body"`
+	// Called waits for the image's own program to call the intruder's listener: nobody has to break in. It is the intruder's.
+	Called bool `yaml:"called"`
+	// Volume is what somebody on the host writes into the scenario's volume: From is a file of the scenario.
+	Volume *Upload `yaml:"volume"`
 	// Calls waits for the program that the step has started to call the intruder's listener.
 	Calls bool `yaml:"calls"`
 	// Signal is sent to the container's first process: "HUP".
@@ -163,115 +173,12 @@ func strictly(path string, into any) error {
 // Control reports whether nothing bad happens.
 func (s *Scenario) Control() bool { return s.Truth.Entry == nil }
 
-// Played is a scenario that has happened. Its container stands as the variant leaves it; Close removes all.
-type Played struct {
-	Container *Container
-	Truth     ScenarioTruth // with the values in place
-	// Began and Ended enclose what the intruder did, UTC; both zero for a control.
-	Began, Ended time.Time
-
-	c2     *C2
-	volume string
-}
-
-// Close removes the container, the listener and the volume.
-func (p *Played) Close() error {
-	var errs error
-	if p.Container != nil {
-		errs = p.Container.Remove()
-	}
-	if p.c2 != nil {
-		errs = errors.Join(errs, p.c2.Close())
-	}
-	if p.volume != "" {
-		errs = errors.Join(errs, os.RemoveAll(p.volume))
-	}
-	return errs
-}
-
-// Play lets a scenario happen. On an error nothing of it is left.
-func (l *Lab) Play(ctx context.Context, s *Scenario, variant string) (*Played, error) {
-	p := &Played{}
-	if err := l.play(ctx, s, variant, p); err != nil {
-		return nil, errors.Join(fmt.Errorf("scenario %s (%s): %w", s.Name, variant, err), p.Close())
-	}
-	return p, nil
-}
-
-func (l *Lab) play(ctx context.Context, s *Scenario, variant string, p *Played) error {
-	v := &s.Victim
-	spec := RunSpec{Runtime: v.Runtime, Image: v.Image, Name: "web", User: v.User, Env: slices.Concat([]string{"BUSY=1"}, v.Env), ReadOnly: v.ReadOnly,
-		Tmpfs: v.Tmpfs, CapAdd: v.CapAdd, Args: v.Args}
-	for _, vol := range v.Volumes {
-		if strings.Contains(vol, "VOLUME") && p.volume == "" {
-			dir, err := os.MkdirTemp("", "volume")
-			if err != nil {
-				return err
-			}
-			p.volume = dir
-			if err := os.Chmod(dir, 0o777); err != nil {
-				return err
-			}
-			if seed := filepath.Join(s.Dir, "volume"); exists(seed) {
-				if err := os.CopyFS(dir, os.DirFS(seed)); err != nil {
-					return err
-				}
-			}
-		}
-		spec.Volumes = append(spec.Volumes, strings.NewReplacer("VOLUME", p.volume, "RUNTIME_SOCKET", strings.TrimPrefix(l.DockerHost(), "unix://")).Replace(vol))
-	}
-	var err error
-	if p.Container, err = l.Start(ctx, spec); err != nil {
-		return err
-	}
-	if p.c2, err = ListenC2(p.Container.Host()); err != nil {
-		return err
-	}
-	b := &intrusion{lab: l, c: p.Container, c2: p.c2, truth: &Truth{}}
-	for i := range s.Steps {
-		began := time.Now().UTC()
-		bad, err := b.step(ctx, s, &s.Steps[i])
-		if err != nil {
-			return fmt.Errorf("step %d: %w", i+1, err)
-		}
-		if bad {
-			if p.Began.IsZero() {
-				p.Began = began
-			}
-			p.Ended = time.Now().UTC()
-		}
-	}
-	switch variant {
-	case "running":
-	case "noise":
-		if err := p.Container.load(ctx, 2*time.Second); err != nil {
-			return err
-		}
-	case "exited":
-		if err := p.Container.Stop(); err != nil {
-			return err
-		}
-	default:
-		return fmt.Errorf("unknown variant %q", variant)
-	}
-	p.Truth = b.fill(s.Truth, variant)
-	return nil
-}
-
-// load is Busy for a while.
-func (c *Container) load(ctx context.Context, d time.Duration) error {
-	busy, cancel := context.WithTimeout(ctx, d)
-	defer cancel()
-	_, err := c.Busy(busy)
-	return err
-}
-
 // step does one step and says whether it was the intruder's.
 func (b *intrusion) step(ctx context.Context, s *Scenario, step *Step) (bad bool, err error) {
 	read := func(name string) ([]byte, error) { return os.ReadFile(filepath.Join(s.Dir, name)) }
 	switch {
 	case step.Load > 0:
-		return false, b.c.load(ctx, step.Load)
+		return false, b.c.load(ctx, step.Load, false)
 	case step.Wait > 0:
 		time.Sleep(step.Wait)
 		return false, nil
@@ -287,7 +194,7 @@ func (b *intrusion) step(ctx context.Context, s *Scenario, step *Step) (bad bool
 		if err != nil {
 			return true, err
 		}
-		text, err := b.place(ctx, string(code))
+		text, err := b.place(ctx, s.Dir, string(code))
 		if err != nil {
 			return true, err
 		}
@@ -312,11 +219,19 @@ func (b *intrusion) step(ctx context.Context, s *Scenario, step *Step) (bad bool
 		}
 		b.truth.SHA256 = digest(content)
 		return true, b.upload(ctx, step.Upload.To, content, step.Upload.Mode)
+	case step.Called:
+		return true, b.called(ctx)
+	case step.Volume != nil:
+		content, err := read(step.Volume.From)
+		if err != nil {
+			return false, err
+		}
+		return false, os.WriteFile(filepath.Join(b.volume, filepath.Clean("/"+step.Volume.To)), content, 0o644)
 	case len(step.Exec) > 0:
 		return false, b.c.exec(ctx, step.Exec, step.Background)
 	case step.Request != "":
 		method, path, _ := strings.Cut(step.Request, " ")
-		r, err := http.NewRequestWithContext(ctx, method, b.c.URL+path, nil)
+		r, err := http.NewRequestWithContext(ctx, method, b.c.URL+path, strings.NewReader(step.Body))
 		if err != nil {
 			return false, err
 		}
@@ -333,16 +248,25 @@ func (b *intrusion) step(ctx context.Context, s *Scenario, step *Step) (bad bool
 
 // module compiles a module that knows the listener, and has the victim load it.
 func (b *intrusion) module(ctx context.Context, file string) error {
+	lib, err := b.compileModule(ctx, file)
+	if err != nil {
+		return err
+	}
+	return b.request(ctx, http.MethodPut, "/module", lib, http.StatusOK)
+}
+
+func (b *intrusion) compileModule(ctx context.Context, file string) ([]byte, error) {
 	host, port, err := net.SplitHostPort(b.c2.Addr)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	lib, err := b.lab.compileC(ctx, "module-"+b.c.Name+".so", file, "-shared", "-fPIC", `-DC2_HOST="`+host+`"`, "-DC2_PORT="+port)
+	name := "module-" + b.c.Name + ".so"
+	lib, err := b.lab.compileC(ctx, name, file, "-shared", "-fPIC", `-DC2_HOST="`+host+`"`, "-DC2_PORT="+port)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	b.truth.SHA256 = digest(lib)
-	return errors.Join(b.request(ctx, http.MethodPut, "/module", lib, http.StatusOK), os.Remove(filepath.Join(b.lab.base, "bin", "module-"+b.c.Name+".so")))
+	return lib, os.Remove(filepath.Join(b.lab.base, "bin", name))
 }
 
 func (b *intrusion) implantOr(ctx context.Context, from string, read func(string) ([]byte, error)) ([]byte, error) {
@@ -353,8 +277,15 @@ func (b *intrusion) implantOr(ctx context.Context, from string, read func(string
 }
 
 // place puts what is known only now into the intruder's code: $HOST, $PORT (which python and node do), $IMPLANT, a program, and
-// $HOOK, a library, both in base64.
-func (b *intrusion) place(ctx context.Context, code string) (string, error) {
+// $HOOK, a library, both in base64; $MODULE is module.c of the scenario, compiled.
+func (b *intrusion) place(ctx context.Context, dir, code string) (string, error) {
+	if strings.Contains(code, "$MODULE") {
+		lib, err := b.compileModule(ctx, filepath.Join(dir, "module.c"))
+		if err != nil {
+			return "", err
+		}
+		code = strings.ReplaceAll(code, "$MODULE", base64.StdEncoding.EncodeToString(lib))
+	}
 	if strings.Contains(code, "$IMPLANT") {
 		bin, err := b.implant(ctx)
 		if err != nil {
@@ -389,37 +320,4 @@ func (c *Container) exec(ctx context.Context, argv []string, background bool) er
 		return err
 	}
 	return fmt.Errorf("nothing is run in containers of %s here", c.Runtime)
-}
-
-// fill puts what happened into the truth.
-func (b *intrusion) fill(t ScenarioTruth, variant string) ScenarioTruth {
-	host, port, _ := net.SplitHostPort(b.c2.Addr)
-	exe := strings.TrimSuffix(b.truth.Exe, " (deleted)")
-	if name, ok := strings.CutPrefix(exe, "/memfd:"); ok {
-		exe = "memfd:" + name
-	}
-	r := strings.NewReplacer("${C2}", b.c2.Addr, "${C2_HOST}", host, "${C2_PORT}", port, "${SHA256}", b.truth.SHA256, "${EXE}", exe, "${HOST}", b.c.Host())
-	facts := func(in []Fact) []Fact {
-		out := slices.Clone(in)
-		for i := range out {
-			out[i].Value = r.Replace(out[i].Value)
-		}
-		return out
-	}
-	t.Scope, t.May, t.Never = facts(t.Scope), facts(t.May), facts(t.Never)
-	if variant == "exited" {
-		// What its memory held can't be known any more: that nothing is found is not that nothing was.
-		if t.Entry == nil || slices.Contains(t.Verdict, "clean") {
-			t.Verdict = append(slices.Clone(t.Verdict), "inconclusive")
-		} else if !slices.Contains(t.Verdict, "suspicious") {
-			t.Verdict = append(slices.Clone(t.Verdict), "suspicious")
-		}
-		t.May, t.MayImpact = append(t.May, t.Scope...), slices.Concat(t.MayImpact, t.ImpactLive)
-		t.Scope = slices.DeleteFunc(slices.Clone(t.Scope), func(f Fact) bool { return f.Live })
-	} else {
-		t.Impact = slices.Concat(t.Impact, t.ImpactLive)
-	}
-	// What is true of every one: the container itself, and who sent the requests.
-	t.May = append(t.May, Fact{Type: "container", Value: b.c.ID + "*"}, Fact{Type: "address", Value: b.c.Host()}, Fact{Type: "address", Value: b.c.Host() + ":*"})
-	return t
 }
