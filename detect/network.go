@@ -63,6 +63,7 @@ func networkRules() []Rule {
 			FalseAlarms: "ping and DHCP clients, observability agents: an image's own program is graded low.",
 			Needs:       []Fact{Processes, Sockets}, check: rawSockets,
 		},
+		miningRule,
 	}
 }
 

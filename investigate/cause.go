@@ -24,6 +24,7 @@ type arrival struct {
 	words   string // "/x was created"
 	tech    string
 	cites   []verdict.Citation
+	bound   bool // it was no later than time, and may have been before
 }
 
 // arrivals are the first appearances of what is foreign, by time: births of the files that which names, starts of processes, and calls.
@@ -42,7 +43,7 @@ func (w *work) arrivals(which func(*detect.Finding) bool) []arrival {
 			continue
 		}
 		verb := " was created"
-		if f.Rule == "file-program-replaced" || f.Rule == "file-configuration-changed" && !strings.Contains(f.Statement, " was added") {
+		if f.Rule == "file-program-replaced" || f.Rule == "file-configuration-names-peer" || f.Rule == "file-configuration-changed" && !strings.Contains(f.Statement, " was added") {
 			verb = " was changed"
 		}
 		file(arrival{time: f.When, path: f.Path, entity: verdict.EntityFile + ":" + escaped(f.Path), words: clip(f.Path, 120) + verb, tech: f.Technique, cites: f.Citations})
@@ -50,7 +51,7 @@ func (w *work) arrivals(which func(*detect.Finding) bool) []arrival {
 	for i := range w.findings {
 		f := &w.findings[i]
 		if p := w.f.Process(f.PID); p != nil && weighs(f) && f.When != 0 && f.Peer != "" {
-			out = append(out, arrival{time: f.When, entity: verdict.EntityAddress + ":" + f.Peer, words: detect.Describe(p) + " was first known to speak with " + f.Peer, tech: f.Technique, cites: f.Citations})
+			out = append(out, arrival{time: f.When, entity: verdict.EntityAddress + ":" + f.Peer, words: detect.Describe(p) + " was first known to speak with " + f.Peer, tech: f.Technique, cites: f.Citations, bound: true})
 		}
 	}
 	for _, p := range w.foreign() {
@@ -104,6 +105,12 @@ func (w *work) rootCause() *verdict.RootCause {
 	case !w.logs.any:
 		w.gap(what, "no logs of the container were collected, and "+first.words+" at "+detect.Time(first.time), "no root cause is named")
 	case len(cands) == 0:
+		// When a connection was first heard of is a bound: it may have been there before, and what made it too.
+		if first.bound && !slices.ContainsFunc(all, func(a arrival) bool { return !a.bound }) {
+			if c := w.onlyOne(); c != nil {
+				return c
+			}
+		}
 		w.gap(what, "no request was logged near "+detect.Time(first.time)+", when "+first.words, "no root cause is named; the way in may be one that the application does not log")
 	default:
 		list := ""

@@ -5,7 +5,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/dustin/go-humanize"
 
@@ -130,7 +129,7 @@ func (w *work) scopeFiles() {
 		}
 		role := "foreign"
 		switch f.Rule {
-		case "file-program-replaced", "file-configuration-changed", "file-gained-privilege":
+		case "file-program-replaced", "file-configuration-changed", "file-gained-privilege", "file-log-cut", "file-configuration-names-peer":
 			role = "changed"
 		case "file-locked-many":
 			role = "note"
@@ -410,17 +409,6 @@ func (w *work) exfiltration() {
 	}
 	if len(w.peers()) > 0 {
 		w.gap("connections that had ended before the capture", "the kernel keeps no count of them", "more may have left than the bound on the open connections says")
-	}
-}
-
-// resource tells of foreign processes that used much processor time for their age.
-func (w *work) resource() {
-	for _, p := range w.foreign() {
-		age := w.f.Host.Realtime - p.StartTime
-		if !w.f.Foreign(p) || w.f.Host.Realtime == 0 || p.StartTime == 0 || age <= 0 || p.CPUTime < int64(30*time.Second) || p.CPUTime < age/2 {
-			continue
-		}
-		w.effect(verdict.ImpactResource, "T1496", fmt.Sprintf("%s used %s of processor time in %s", detect.Describe(p), span(p.CPUTime), span(age)), []verdict.Citation{p.Cite})
 	}
 }
 

@@ -19,6 +19,8 @@ def rotate_copy():
     while True:
         time.sleep(0.5)
         path = os.environ["LOG_FILE"]
+        if os.path.getsize(path) == 0:
+            continue
         with open(path, "rb") as f, open(path + ".1", "wb") as g:
             g.write(f.read())
         os.truncate(path, 0)
