@@ -98,15 +98,15 @@ func (f *Facts) rotated(name string) bool {
 	stem := strings.TrimSuffix(name, path.Ext(name))
 	return slices.ContainsFunc(f.Files.Logs, func(r File) bool {
 		other := string(r.Path)
-		if other == name || r.Size == 0 || path.Dir(other) != path.Dir(name) {
+		if other == name || path.Dir(other) != path.Dir(name) {
 			return false
 		}
 		if rest, ok := strings.CutPrefix(other, name); ok {
-			return rest[0] == '.' || rest[0] == '-' || rest[0] == '_' || rest[0] == '~'
+			return r.Size > 0 && strings.ContainsRune(".-_~", rune(rest[0]))
 		}
 		rest, ok := strings.CutPrefix(other, stem)
 		// A rotated one has the log itself beside it.
-		return ok && stem != path.Dir(name)+"/" && (rest == "" || rest[0] == '.' || rest[0] == '-' || rest[0] == '_')
+		return ok && stem != path.Dir(name)+"/" && (rest == "" || r.Size > 0 && strings.ContainsRune(".-_", rune(rest[0])))
 	})
 }
 

@@ -51,6 +51,10 @@ func TestCutLogs(t *testing.T) {
 			s.AddFile("/data/access.log", hole+logLines(0, 9), 0o644, after)
 			s.AddFile("/data/access.log.1", "", 0o644, after)
 		}, verdict.Medium},
+		{"one that was copied away with its hole, and the log is empty again", func(s *detecttest.Scene) {
+			s.AddFile("/data/access.log.1", hole+logLines(0, 9), 0o644, after)
+			s.AddFile("/data/access.log", "", 0o644, after)
+		}, verdict.Info},
 		{"a log of a database, which is no text", func(s *detecttest.Scene) {
 			s.AddFile("/data/000003.log", hole+"\x01\x02\x03\x04", 0o644, after)
 		}, verdict.Info},

@@ -76,7 +76,7 @@ func (w *work) rootCause() *verdict.RootCause {
 	all := w.arrivals(weighs)
 	const what = "how they got in"
 	if len(all) == 0 {
-		if c := w.onlyOne(); c != nil {
+		if c := w.onlyOne(0); c != nil {
 			return c
 		}
 		w.gap(what, "nothing that was found has a time that could be linked to a request"+w.standOut(), "no root cause is named")
@@ -101,16 +101,21 @@ func (w *work) rootCause() *verdict.RootCause {
 	case len(cands) > 1 && len(cands) <= 4 && oneClient(cands):
 		return w.session(first, cands, 0.5)
 	}
+	// When a connection was first heard of is a bound: it may have been there before, and what made it too.
+	if first.bound && !slices.ContainsFunc(all, func(a arrival) bool { return !a.bound }) {
+		if c := w.onlyOne(first.time + near); c != nil {
+			return c
+		}
+	}
+	if changing := slices.DeleteFunc(slices.Clone(cands), func(r *request) bool { return !w.standsOut(r) }); len(changing) == 1 {
+		c := w.cause(first, changing[0], all, 0.5)
+		c.Statement = strings.Replace(c.Statement, noOther, "; of the requests logged within 2 s of that it alone is one that changes something", 1)
+		return c
+	}
 	switch {
 	case !w.logs.any:
 		w.gap(what, "no logs of the container were collected, and "+first.words+" at "+detect.Time(first.time), "no root cause is named")
 	case len(cands) == 0:
-		// When a connection was first heard of is a bound: it may have been there before, and what made it too.
-		if first.bound && !slices.ContainsFunc(all, func(a arrival) bool { return !a.bound }) {
-			if c := w.onlyOne(); c != nil {
-				return c
-			}
-		}
 		w.gap(what, "no request was logged near "+detect.Time(first.time)+", when "+first.words, "no root cause is named; the way in may be one that the application does not log")
 	default:
 		list := ""
@@ -126,8 +131,8 @@ func (w *work) rootCause() *verdict.RootCause {
 }
 
 // onlyOne is a cause of which nothing but its being alone speaks: in all of the log one request, and no other, changed something on a
-// route that was served hardly ever, and it succeeded.
-func (w *work) onlyOne() *verdict.RootCause {
+// route that was served hardly ever, and it succeeded. It was logged by the time that is given, if that is not 0.
+func (w *work) onlyOne(by int64) *verdict.RootCause {
 	var found *request
 	for i := range w.logs.firsts {
 		r := &w.logs.firsts[i]
@@ -140,7 +145,7 @@ func (w *work) onlyOne() *verdict.RootCause {
 		found = r
 	}
 	// Of few requests each is rare.
-	if found == nil || w.logs.lines < 20 {
+	if found == nil || w.logs.lines < 20 || by != 0 && found.Time > by {
 		return nil
 	}
 	c := &verdict.RootCause{Technique: "T1190", Confidence: 0.4, Time: detect.Time(found.Time), Citations: []verdict.Citation{found.Cite}}
@@ -218,6 +223,9 @@ func offset(ns int64) string {
 	return span(ns) + " after"
 }
 
+// noOther says why a request that names nothing is taken for the cause.
+const noOther = "; no other request that stands out was logged within 2 s of that"
+
 func (w *work) cause(a *arrival, r *request, all []arrival, confidence float64) *verdict.RootCause {
 	c := &verdict.RootCause{Technique: "T1190", Confidence: confidence, Time: detect.Time(min(r.Time, a.time))}
 	w.entry = clip(r.route(), 100)
@@ -228,7 +236,7 @@ func (w *work) cause(a *arrival, r *request, all []arrival, confidence float64) 
 			c.Statement += " by a path that climbs out of its folder"
 		}
 	} else {
-		c.Statement += "; no other request that stands out was logged within 2 s of that"
+		c.Statement += noOther
 	}
 	c.Citations = append([]verdict.Citation{r.Cite}, a.cites...)
 	c.Entities = append(c.Entities, a.entity)
