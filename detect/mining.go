@@ -30,35 +30,56 @@ const (
 )
 
 func mining(f *Facts, a *Answer) {
+	all := f.outgoing()
+	for i := range f.Processes {
+		p := &f.Processes[i]
+		calls := all[p]
+		if f.otherRoot(p) || len(calls) == 0 || f.noMaps(a, p) {
+			continue
+		}
+		kinds, cites := f.miningCalls(p)
+		if len(kinds) < callKinds {
+			continue
+		}
+		fd := Finding{PID: p.PID, Path: string(p.Exe.Path), SHA256: p.Exe.SHA256, Foreign: f.Foreign(p)}
+		fd.Statement = Describe(p) + " has in its memory calls of miners to their pool (" + strings.Join(kinds, ", ") + ")"
+		fd.Citations = append([]verdict.Citation{p.Cite}, cites...)
+		named := slices.IndexFunc(calls, f.named)
+		// Who of several is the pool is told by nothing but that the others are explained.
+		others := slices.DeleteFunc(slices.Clone(calls), func(s *Socket) bool { return len(calls) > 1 && (services[s.RemotePort] || f.named(s)) })
+		switch {
+		case named >= 0 && !fd.Foreign:
+			fd.Severity = verdict.Info
+			fd.Statement += ", and a connection with " + Peer(calls[named].RemoteIP, calls[named].RemotePort) + ", which image or runtime name"
+			fd.Citations = append(fd.Citations, calls[named].Cite)
+		case len(others) == 1:
+			fd.Peer, fd.When = Peer(others[0].RemoteIP, others[0].RemotePort), f.heardOf(others[0], p)
+			fd.Statement += ", and a connection with " + fd.Peer + traffic(others[0])
+			fd.Citations = append(fd.Citations, others[0].Cite)
+		default:
+			fd.Statement += ", and " + plural(int64(len(calls)), "connection")
+			for _, s := range calls[:min(len(calls), 8)] {
+				fd.Citations = append(fd.Citations, s.Cite)
+			}
+		}
+		a.hit(fd)
+	}
+}
+
+// outgoing are each process's connections that did not come in on a port that somebody listens on.
+func (f *Facts) outgoing() map[*Process][]*Socket {
 	listening := f.listenPorts()
-	done := map[int]bool{}
+	out := map[*Process][]*Socket{}
 	for i := range f.Sockets {
 		s := &f.Sockets[i]
 		if !Remote(s) || listening[s.LocalPort] || strings.HasPrefix(s.Protocol, "udp") {
 			continue
 		}
 		for _, p := range f.owners(s) {
-			if f.otherRoot(p) || done[p.PID] {
-				continue
-			}
-			done[p.PID] = true
-			if f.noMaps(a, p) {
-				continue
-			}
-			calls, cites := f.miningCalls(p)
-			if len(calls) < callKinds {
-				continue
-			}
-			fd := Finding{PID: p.PID, Path: string(p.Exe.Path), SHA256: p.Exe.SHA256, Peer: Peer(s.RemoteIP, s.RemotePort), When: f.heardOf(s, p), Foreign: f.Foreign(p)}
-			fd.Statement = Describe(p) + " has in its memory calls of miners to their pool (" + strings.Join(calls, ", ") + "), and a connection with " + fd.Peer + traffic(s)
-			if f.named(s) && !fd.Foreign {
-				fd.Severity = verdict.Info
-				fd.Statement += ", which image or runtime name"
-			}
-			fd.Citations = append([]verdict.Citation{p.Cite, s.Cite}, cites...)
-			a.hit(fd)
+			out[p] = append(out[p], s)
 		}
 	}
+	return out
 }
 
 // miningCalls are the kinds of calls that a process's kept memory holds, with where the first of each lies.

@@ -1,6 +1,7 @@
 package detect
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -301,10 +302,12 @@ func outbound(f *Facts, a *Answer) {
 // heardOf is the earliest moment at which a connection is known to have been there, in nanoseconds UTC: the kernel keeps when data
 // last went each way, and of a way on which none ever went, when the connection began. 0 is unknown.
 func (f *Facts) heardOf(s *Socket, p *Process) int64 {
-	if f.Host.Realtime == 0 || s.LastSentMS == nil || s.LastReceivedMS == nil {
+	// The capture takes its time: a socket is seen seconds after the machine's clock was read.
+	seen := cmp.Or(s.Observed, f.Host.Realtime)
+	if seen == 0 || s.LastSentMS == nil || s.LastReceivedMS == nil {
 		return 0
 	}
-	at := f.Host.Realtime - int64(max(*s.LastSentMS, *s.LastReceivedMS))*int64(time.Millisecond)
+	at := seen - int64(max(*s.LastSentMS, *s.LastReceivedMS))*int64(time.Millisecond)
 	if at < p.StartTime {
 		return 0 // a counter that never ran
 	}

@@ -36,7 +36,11 @@ func (w *work) resource() {
 		words := detect.Describe(p)
 		if m != nil {
 			cites = m.Citations
-			words += " mines with " + m.Peer + " and"
+			words += " mines"
+			if m.Peer != "" {
+				words += " with " + m.Peer
+			}
+			words += " and"
 		}
 		words += " used "
 		if !w.f.Foreign(p) {
