@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -349,22 +350,24 @@ func (l *Lab) hook(ctx context.Context) ([]byte, error) {
 
 // Busy puts an honest load on a victim until ctx ends: requests side by side, pages that it caches, paths that do
 // not exist. The victim should run with BUSY=1, which makes it rotate a log. It returns how many were answered.
-func (c *Container) Busy(ctx context.Context) (int, error) { return c.busy(ctx, loadPause) }
+func (c *Container) Busy(ctx context.Context) (int, error) {
+	return c.busy(ctx, 4, loadPause, math.MaxInt)
+}
 
 // loadPause is what a client waits between two requests.
 const loadPause = 5 * time.Millisecond
 
-func (c *Container) busy(ctx context.Context, pause time.Duration) (int, error) {
+// busy is Busy with as many clients, which wait between two requests, until so many are answered.
+func (c *Container) busy(ctx context.Context, clients int, pause time.Duration, most int) (int, error) {
 	type result struct {
 		n   int
 		err error
 	}
-	const clients = 4
 	done := make(chan result, clients)
 	for i := range clients {
 		go func() {
 			n := 0
-			for ctx.Err() == nil {
+			for ctx.Err() == nil && n < most/clients {
 				path := fmt.Sprintf("/?item=%d", (n*clients+i)%200)
 				if n%17 == 16 {
 					path = "/favicon.ico"

@@ -103,7 +103,7 @@ func (l *Lab) victim(s *Scenario, variant string, p *Played) (RunSpec, error) {
 	spec := RunSpec{Runtime: v.Runtime, Image: v.Image, Name: "web", User: v.User, Env: slices.Concat([]string{"BUSY=1"}, v.Env), ReadOnly: v.ReadOnly,
 		Tmpfs: v.Tmpfs, CapAdd: v.CapAdd, Args: v.Args, RotateAt: v.RotateAt}
 	if variant == "buried" && spec.RotateAt == "" {
-		spec.RotateAt = "128k"
+		spec.RotateAt = "64k"
 	}
 	for _, vol := range v.Volumes {
 		if strings.Contains(vol, "VOLUME") && p.volume == "" {
@@ -162,29 +162,29 @@ func (c *Container) later(ctx context.Context, variant string) error {
 	case "running":
 		return nil
 	case "noise":
-		return c.load(ctx, 2*time.Second, false)
+		return c.load(ctx, 2*time.Second)
 	case "buried":
-		return c.load(ctx, 4*time.Second, true)
+		// As fast as it goes; a machine that is busy otherwise gets no further than time allows.
+		hurry, cancel := context.WithTimeout(ctx, 15*time.Second)
+		defer cancel()
+		_, err := c.busy(hurry, 8, 0, 4000)
+		return err
 	case "exited":
 		return c.Stop()
 	case "restarted":
 		if err := c.Restart(ctx); err != nil {
 			return err
 		}
-		return c.load(ctx, time.Second, false)
+		return c.load(ctx, time.Second)
 	}
 	return fmt.Errorf("unknown variant %q", variant)
 }
 
-// load is an honest load for a while, in haste without pauses.
-func (c *Container) load(ctx context.Context, d time.Duration, haste bool) error {
+// load is Busy for a while.
+func (c *Container) load(ctx context.Context, d time.Duration) error {
 	busy, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
-	pause := loadPause
-	if haste {
-		pause = 0
-	}
-	_, err := c.busy(busy, pause)
+	_, err := c.Busy(busy)
 	return err
 }
 

@@ -28,7 +28,7 @@ type Scenario struct {
 	// Steps happen one after the other.
 	Steps []Step `yaml:"steps"`
 	// Variants are when the evidence is taken: "running", just afterwards; "noise", after a while of honest work; "exited", after
-	// the container has ended; "restarted", after it has ended and begun again; "buried", after thousands of requests more, when
+	// the container has ended; "restarted", after it has ended and begun again; "buried", after some thousand requests more, when
 	// the runtime has rotated its log away from what the intruder did. None is running alone.
 	Variants []string      `yaml:"variants"`
 	Truth    ScenarioTruth `yaml:"-"`
@@ -178,7 +178,7 @@ func (b *intrusion) step(ctx context.Context, s *Scenario, step *Step) (bad bool
 	read := func(name string) ([]byte, error) { return os.ReadFile(filepath.Join(s.Dir, name)) }
 	switch {
 	case step.Load > 0:
-		return false, b.c.load(ctx, step.Load, false)
+		return false, b.c.load(ctx, step.Load)
 	case step.Wait > 0:
 		time.Sleep(step.Wait)
 		return false, nil
