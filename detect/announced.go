@@ -1,15 +1,12 @@
 package detect
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"maps"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/sherd-forensics/sherd/evidence/record"
 )
 
 // updateName matches variables and labels by which an image or its operator says where an application brings itself up to date.
@@ -32,24 +29,6 @@ func (f *Facts) announced(path string) string {
 		}
 	}
 	return ""
-}
-
-// isCore reports whether a kept ELF file is the memory of a program that crashed: its type is ET_CORE, which can't be run. See elf(5).
-func (f *Facts) isCore(r *File) bool {
-	raw, err := record.Unescape(r.Artifact)
-	if err != nil || raw == "" || f.Read == nil || !isELF(r.Magic) {
-		return false
-	}
-	const core = 4
-	b := f.Read(raw, 0, 18)
-	if len(b) < 18 {
-		return false
-	}
-	order := binary.ByteOrder(binary.LittleEndian)
-	if b[5] == 2 {
-		order = binary.BigEndian
-	}
-	return order.Uint16(b[16:]) == core
 }
 
 // begunAgain takes the container's creation for its beginning where the runtime says that it ended once before it was started the last

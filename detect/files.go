@@ -246,9 +246,7 @@ func foreignFiles(f *Facts, a *Answer) {
 		case f.unpackedLibrary(c.After):
 			fd.Severity, fd.Foreign = verdict.Low, false
 			fd.Statement = say(c.Path) + " is a library that the Java program unpacked for itself"
-		case f.isCore(c.After):
-			fd.Severity, fd.Foreign = verdict.Info, false
-			fd.Statement = say(c.Path) + " is the memory of a program that crashed, as the kernel or a handler writes it"
+		case f.crashed(a, c.After, &fd):
 		case c.After.Mode&0o111 == 0:
 			fd.Severity = verdict.Medium
 			fd.Statement = say(c.Path) + " is an ELF file, not made executable, and the image does not hold it"
@@ -411,9 +409,7 @@ func mountedPrograms(f *Facts, a *Answer) {
 		case f.Files.Image[r.SHA256] != "" && r.SHA256 != "":
 			fd.Severity, fd.Foreign = verdict.Low, false
 			fd.Statement = say(r.Path) + " is a copy of the image's own " + say(f.Files.Image[r.SHA256])
-		case f.isCore(r):
-			fd.Severity, fd.Foreign = verdict.Info, false
-			fd.Statement = say(r.Path) + " is the memory of a program that crashed, as the kernel or a handler writes it"
+		case f.crashed(a, r, &fd):
 		case m.FSType == "tmpfs" && kind == "ELF":
 			fd.Statement = say(r.Path) + " is an ELF file that lies in memory, on " + say(m.Point)
 			if f.unpackedLibrary(r) {

@@ -155,6 +155,17 @@ func TestCoresAreNoPrograms(t *testing.T) {
 			t.Errorf("%s is %s: %+v", id, a.Gravest(), a.Hits)
 		}
 	}
+	s = detecttest.Busy()
+	s.AddFile("/data/core.17", core, 0o600, after)
+	if a := run(t, s, "upper")["file-foreign-program"]; a.Gravest() != verdict.Low || len(a.Blind) != 1 {
+		t.Errorf("one whose content was not kept is %s: %+v", a.Gravest(), a)
+	}
+	s = detecttest.Busy()
+	s.AddFile("/data/core.17", core, 0o755, after)
+	s.AddFile("/data/core.so", implant, 0o644, after)
+	if a := run(t, s, "upper")["file-foreign-program"]; a.Gravest() != verdict.High || len(a.Hits) != 2 || a.Hits[1].Severity != verdict.Medium {
+		t.Errorf("what can be run, or is named so by half, is %s: %+v", a.Gravest(), a.Hits)
+	}
 }
 
 // What came in an earlier run did not come with the last start.
