@@ -10,7 +10,7 @@ import (
 )
 
 // coreName matches the names under which kernels and handlers write cores. See core(5).
-var coreName = regexp.MustCompile(`^(core([.\-][A-Za-z0-9._\-]*[.\-]?[0-9]+)?|.+[.]core|vgcore[.][0-9]+)$`)
+var coreName = regexp.MustCompile(`^(core([.\-][A-Za-z0-9._\-]*[0-9])?|.+[.]core|vgcore[.][0-9]+)$`)
 
 // crashed says of a file that it is the memory of a program that crashed, and returns false of any other. One that is named so and whose
 // content was not kept may be either: it is graded low, and the rule is blind for it.
