@@ -38,7 +38,7 @@ func cutLogs(f *Facts, a *Answer) {
 		if n >= perRule {
 			return
 		}
-		if fd, ok := f.rewritten(r); ok {
+		if fd, ok := f.rewrittenLog(r); ok {
 			n++
 			a.hit(fd)
 			continue
@@ -110,8 +110,8 @@ func (f *Facts) rotated(name string) bool {
 	})
 }
 
-// rewritten judges whether a log took the place of one that is still open, and lacks lines from its midst.
-func (f *Facts) rewritten(r *File) (Finding, bool) {
+// rewrittenLog judges whether a log took the place of one that is still open, and lacks lines from its midst.
+func (f *Facts) rewrittenLog(r *File) (Finding, bool) {
 	raw, err := record.Unescape(r.Artifact)
 	if err != nil || raw == "" {
 		return Finding{}, false

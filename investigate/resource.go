@@ -24,7 +24,12 @@ func (w *work) resource() {
 			miners[f.PID] = f
 		}
 	}
+	var total int64
+	var all []verdict.Citation
 	for _, p := range w.foreign() {
+		if w.f.Foreign(p) {
+			total, all = total+p.CPUTime, append(all, p.Cite)
+		}
 		age := w.f.Host.Realtime - p.StartTime
 		known := w.f.Host.Realtime != 0 && p.StartTime != 0 && age > 0
 		m := miners[p.PID]
@@ -55,6 +60,9 @@ func (w *work) resource() {
 			cites = append(cites[:len(cites):len(cites)], c)
 		}
 		w.effect(verdict.ImpactResource, "T1496", words, cites)
+	}
+	if hours := float64(total) / float64(time.Hour); len(all) > 1 && hours >= 0.1 {
+		w.effect(verdict.ImpactResource, "T1496", fmt.Sprintf("at least %.1f processor hours were used by %d foreign processes that still ran", hours, len(all)), all[:min(len(all), 16)])
 	}
 }
 

@@ -59,11 +59,11 @@ type Truth struct {
 
 // intrusion is one attack under way.
 type intrusion struct {
-	lab    *Lab
-	c      *Container
-	c2     *C2
-	volume string // on the host, "" if there is none
-	truth  *Truth
+	lab   *Lab
+	c     *Container
+	c2    *C2
+	truth *Truth
+	stage *stage // nil outside of scenarios
 }
 
 // Attack breaks into c. The listener that the implant calls is c2; the caller closes it.

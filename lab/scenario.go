@@ -11,20 +11,23 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// Scenario is what happens to one container, an attack or something honest that looks like one, as scenario.yaml below
-// lab/scenarios/NAME says it, and what is then true of it, as truth.yaml says.
+// Scenario is what happens to one container and those around it, an attack or something honest that looks like one, as scenario.yaml
+// below lab/scenarios/NAME says it, and what is then true, as truth.yaml says of the victim and truth-OTHER.yaml of another container.
 type Scenario struct {
 	Name string `yaml:"-"`
 	Dir  string `yaml:"-"`
 	What string `yaml:"what"` // in one line
 	// Victim is the container.
 	Victim Victim `yaml:"victim"`
+	// Others are containers beside it.
+	Others []Other `yaml:"others"`
 	// Steps happen one after the other.
 	Steps []Step `yaml:"steps"`
 	// Variants are when the evidence is taken: "running", just afterwards; "noise", after a while of honest work; "exited", after
@@ -32,6 +35,8 @@ type Scenario struct {
 	// the runtime has rotated its log away from what the intruder did. None is running alone.
 	Variants []string      `yaml:"variants"`
 	Truth    ScenarioTruth `yaml:"-"`
+	// OtherTruths are by the other container's name; evidence is taken of those that have one.
+	OtherTruths map[string]ScenarioTruth `yaml:"-"`
 }
 
 // Victim says which container a scenario happens to.
@@ -50,17 +55,26 @@ type Victim struct {
 	Listen int `yaml:"listen"`
 	// RotateAt is the size of the log at which Docker begins another: "128k".
 	RotateAt string `yaml:"rotate_at"`
+	// Metadata gives it a cloud's metadata service at its usual address, made up and in a network namespace of its own.
+	Metadata bool `yaml:"metadata"`
 }
 
-// Step is one thing that happens; one of its fields is set. A step of the intruder's is one whose field says so.
+// Step is one thing that happens; one of its fields is set, beside In, Caller and Calls. A step of the intruder's is one whose field says so.
 type Step struct {
-	Load time.Duration `yaml:"load"` // honest requests, side by side
-	Wait time.Duration `yaml:"wait"`
+	// In names the other container to which it happens, "" for the victim; Caller the one whose process calls, where that is another.
+	In     string `yaml:"in"`
+	Caller string `yaml:"caller"`
+	// Start starts another container that is marked to come later.
+	Start string        `yaml:"start"`
+	Load  time.Duration `yaml:"load"` // honest requests, side by side
+	Wait  time.Duration `yaml:"wait"`
 	// Attack is one of the lab's own (Attacks), the intruder's.
 	Attack string `yaml:"attack"`
-	// Python and Node are files of the scenario that the victim of that language is made to run by its flaw, the intruder's.
+	// Python, Node and Java are files of the scenario that the victim of that language is made to run by its flaw, the intruder's. One in
+	// Java is the source of a public class without a package, whose constructor does the work.
 	Python string `yaml:"python"`
 	Node   string `yaml:"node"`
+	Java   string `yaml:"java"`
 	// Upload is what goweb is made to write anywhere, the intruder's.
 	Upload *Upload `yaml:"upload"`
 	// Module is a source in C of the scenario, which cweb is made to load by its flaw, the intruder's.
@@ -69,7 +83,8 @@ type Step struct {
 	Exec []string `yaml:"exec"`
 	// Background leaves what Exec runs running.
 	Background bool `yaml:"background"`
-	// Request is an honest request: METHOD PATH, with a Body.
+	// Request is an honest request, or one that fails: METHOD PATH. Body is a file of the scenario that it carries; a source in Java is
+	// sent as the archive of its classes.
 	Request string `yaml:"request"`
 	Body    string `yaml:"body"`
 	// Called waits for the image's own program to call the intruder's listener: nobody has to break in. It is the intruder's.
@@ -90,7 +105,8 @@ type Upload struct {
 }
 
 // ScenarioTruth is what a verdict on the scenario must say and must not. ${C2}, ${C2_HOST}, ${C2_PORT}, ${HOST}, ${SHA256} (of what
-// the intruder brought) and ${EXE} (of the process that called) stand for what is known only when it has run.
+// the intruder brought), ${EXE} (of the process that called), ${ID}, ${NAME}, ${NAME.host} and ${NAME.id} (of a container) and ${CREATED} (the
+// id of one that the intruder started) stand for what is known only when it has run.
 type ScenarioTruth struct {
 	Verdict []string `yaml:"verdict"` // any of these is right
 	// Entry is nil for a control.
@@ -152,6 +168,9 @@ func Scenarios() ([]Scenario, error) {
 		if len(s.Truth.Verdict) == 0 || s.What == "" || s.Victim.Image == "" {
 			return nil, fmt.Errorf("%s lacks what, victim or verdict", s.Dir)
 		}
+		if err := s.readOthers(); err != nil {
+			return nil, err
+		}
 		out = append(out, s)
 	}
 	return out, nil
@@ -175,8 +194,20 @@ func (s *Scenario) Control() bool { return s.Truth.Entry == nil }
 
 // step does one step and says whether it was the intruder's.
 func (b *intrusion) step(ctx context.Context, s *Scenario, step *Step) (bad bool, err error) {
+	caller := b
+	if step.Caller != "" {
+		if caller, err = b.stage.named(step.Caller); err != nil {
+			return false, err
+		}
+	}
 	read := func(name string) ([]byte, error) { return os.ReadFile(filepath.Join(s.Dir, name)) }
 	switch {
+	case step.Start != "":
+		o, err := b.stage.enter(ctx, step.Start)
+		if err != nil || !step.Calls {
+			return o.bad(), err
+		}
+		return o.bad(), b.stage.of[step.Start].called(ctx)
 	case step.Load > 0:
 		return false, b.c.load(ctx, step.Load)
 	case step.Wait > 0:
@@ -206,12 +237,21 @@ func (b *intrusion) step(ctx context.Context, s *Scenario, step *Step) (bad bool
 		if err != nil || !step.Calls {
 			return true, err
 		}
-		return true, b.called(ctx)
+		return true, caller.called(ctx)
+	case step.Java != "":
+		body, err := b.plugin(ctx, filepath.Join(s.Dir, step.Java))
+		if err == nil {
+			err = b.request(ctx, http.MethodPost, "/plugin", body, http.StatusOK)
+		}
+		if err != nil || !step.Calls {
+			return true, err
+		}
+		return true, caller.called(ctx)
 	case step.Module != "":
 		if err := b.module(ctx, filepath.Join(s.Dir, step.Module)); err != nil || !step.Calls {
 			return true, err
 		}
-		return true, b.called(ctx)
+		return true, caller.called(ctx)
 	case step.Upload != nil:
 		content, err := b.implantOr(ctx, step.Upload.From, read)
 		if err != nil {
@@ -226,24 +266,41 @@ func (b *intrusion) step(ctx context.Context, s *Scenario, step *Step) (bad bool
 		if err != nil {
 			return false, err
 		}
-		return false, os.WriteFile(filepath.Join(b.volume, filepath.Clean("/"+step.Volume.To)), content, 0o644)
+		return false, os.WriteFile(filepath.Join(b.stage.p.volume, filepath.Clean("/"+step.Volume.To)), content, 0o644)
 	case len(step.Exec) > 0:
 		return false, b.c.exec(ctx, step.Exec, step.Background)
 	case step.Request != "":
-		method, path, _ := strings.Cut(step.Request, " ")
-		r, err := http.NewRequestWithContext(ctx, method, b.c.URL+path, strings.NewReader(step.Body))
-		if err != nil {
-			return false, err
-		}
-		resp, err := http.DefaultClient.Do(r)
-		if err != nil {
-			return false, err
-		}
-		return false, resp.Body.Close()
+		return false, b.ask(ctx, s, step)
 	case step.Signal != "":
 		return false, exec.CommandContext(ctx, "kill", "-"+step.Signal, fmt.Sprint(b.c.PID)).Run()
 	}
 	return false, errors.New("it says nothing to do")
+}
+
+// ask sends a request and takes whatever answer.
+func (b *intrusion) ask(ctx context.Context, s *Scenario, step *Step) error {
+	method, path, _ := strings.Cut(step.Request, " ")
+	var body []byte
+	var err error
+	switch file := filepath.Join(s.Dir, step.Body); {
+	case step.Body == "":
+	case filepath.Ext(file) == ".java":
+		body, err = b.plugin(ctx, file)
+	default:
+		body, err = os.ReadFile(file)
+	}
+	if err != nil {
+		return err
+	}
+	r, err := http.NewRequestWithContext(ctx, method, b.c.URL+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
 }
 
 // module compiles a module that knows the listener, and has the victim load it.
@@ -276,8 +333,9 @@ func (b *intrusion) implantOr(ctx context.Context, from string, read func(string
 	return read(from)
 }
 
-// place puts what is known only now into the intruder's code: $HOST, $PORT (which python and node do), $IMPLANT, a program, and
-// $HOOK, a library, both in base64; $MODULE is module.c of the scenario, compiled.
+// place puts what is known only now into the intruder's code: $HOST, $PORT (which python and node do), $ADDR{NAME}, where another
+// container's server is, $IMAGE, the image's name, $CREATED, the name of a container that it may start, $IMPLANT, a program, and $HOOK, a
+// library, both in base64; $MODULE is module.c of the scenario, compiled.
 func (b *intrusion) place(ctx context.Context, dir, code string) (string, error) {
 	if strings.Contains(code, "$MODULE") {
 		lib, err := b.compileModule(ctx, filepath.Join(dir, "module.c"))
@@ -286,6 +344,10 @@ func (b *intrusion) place(ctx context.Context, dir, code string) (string, error)
 		}
 		code = strings.ReplaceAll(code, "$MODULE", base64.StdEncoding.EncodeToString(lib))
 	}
+	for name, o := range b.stage.of {
+		code = strings.ReplaceAll(code, "$ADDR{"+name+"}", o.c.Addr)
+	}
+	code = strings.NewReplacer("$IMAGE", b.c.Ref, "$CREATED", b.stage.created()).Replace(code)
 	if strings.Contains(code, "$IMPLANT") {
 		bin, err := b.implant(ctx)
 		if err != nil {
@@ -320,4 +382,42 @@ func (c *Container) exec(ctx context.Context, argv []string, background bool) er
 		return err
 	}
 	return fmt.Errorf("nothing is run in containers of %s here", c.Runtime)
+}
+
+// fill puts what happened into the truth.
+func (b *intrusion) fill(t ScenarioTruth, variant string) ScenarioTruth {
+	host, port, _ := net.SplitHostPort(b.c2.Addr)
+	exe := strings.TrimSuffix(b.truth.Exe, " (deleted)")
+	if name, ok := strings.CutPrefix(exe, "/memfd:"); ok {
+		exe = "memfd:" + name
+	}
+	pairs := []string{"${C2}", b.c2.Addr, "${C2_HOST}", host, "${C2_PORT}", port, "${SHA256}", b.truth.SHA256, "${EXE}", exe, "${HOST}", b.c.Host(), "${ID}", b.c.ID, "${CREATED}", b.stage.createdID()}
+	for name, o := range b.stage.of {
+		host, _, _ := net.SplitHostPort(o.c.Addr)
+		pairs = append(pairs, "${"+name+"}", o.c.Addr, "${"+name+".host}", host, "${"+name+".id}", o.c.ID)
+	}
+	r := strings.NewReplacer(pairs...)
+	facts := func(in []Fact) []Fact {
+		out := slices.Clone(in)
+		for i := range out {
+			out[i].Value = r.Replace(out[i].Value)
+		}
+		return out
+	}
+	t.Scope, t.May, t.Never = facts(t.Scope), facts(t.May), facts(t.Never)
+	if variant == "exited" || variant == "restarted" {
+		// What its memory held can't be known any more: that nothing is found is not that nothing was.
+		if t.Entry == nil || slices.Contains(t.Verdict, "clean") {
+			t.Verdict = append(slices.Clone(t.Verdict), "inconclusive")
+		} else if !slices.Contains(t.Verdict, "suspicious") {
+			t.Verdict = append(slices.Clone(t.Verdict), "suspicious")
+		}
+		t.May, t.MayImpact = append(t.May, t.Scope...), slices.Concat(t.MayImpact, t.ImpactLive)
+		t.Scope = slices.DeleteFunc(slices.Clone(t.Scope), func(f Fact) bool { return f.Live })
+	} else {
+		t.Impact = slices.Concat(t.Impact, t.ImpactLive)
+	}
+	// What is true of every one: the container itself, and who sent the requests.
+	t.May = append(t.May, Fact{Type: "container", Value: b.c.ID + "*"}, Fact{Type: "address", Value: b.c.Host()}, Fact{Type: "address", Value: b.c.Host() + ":*"})
+	return t
 }
