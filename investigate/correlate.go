@@ -58,11 +58,11 @@ func (w *work) correlate() {
 	w.collectFindings()
 }
 
-// notEarly takes back that an entry point may have changed a setting: a client's request asked for it.
+// notEarly takes back that an entry point or an update may have changed a setting or a program: a client's request asked for it.
 func (w *work) notEarly(path string) {
 	for i := range w.answers {
 		for k := range w.answers[i].Hits {
-			if h := &w.answers[i].Hits[k]; h.Rule == "file-configuration-changed" && h.Path == path && !weighs(h) {
+			if h := &w.answers[i].Hits[k]; (h.Rule == "file-configuration-changed" || h.Rule == "file-program-replaced") && h.Path == path && !weighs(h) {
 				h.Severity, h.Foreign = verdict.Medium, true
 				h.Statement += "; but a client's request asked for it"
 			}

@@ -120,6 +120,18 @@ var honest = map[string]func(*scene){
 		s.Config = strings.Replace(s.Config, `"PATH=`, `"LEDGER=tcp://ledger:7443","PATH=`, 1)
 		s.Connect(&s.Processes[0], 9, "10.0.8.9", 7443, 2048, 20)
 	},
+	"a log that is copied away and emptied": func(s *scene) {
+		s.AddFile("/data/access.log", strings.Repeat("\x00", 900)+"a line\n", 0o644, at)
+		s.AddFile("/data/access.log.1.gz", "\x1f\x8b\x08", 0o644, at)
+	},
+	"cores of a worker that crashed": func(s *scene) {
+		s.AddFile("/data/core.31", elf+strings.Repeat("\x00", 8)+"\x04\x00"+strings.Repeat("x", 90), 0o600, at)
+	},
+	"certificates renewed with the image's openssl": func(s *scene) {
+		p := s.Process(4018, 18, 4001, "/usr/bin/openssl", record.ExeImage, detecttest.Capture.Add(-time.Second))
+		p.Cmdline = []record.Name{"/usr/bin/openssl", "req", "-x509", "-newkey", "ec", "-keyout", "/tls/tls.key", "-out", "/tls/tls.crt"}
+		delete(s.Maps, 4018) // it ended before its memory was read
+	},
 	"a dead child": func(s *scene) {
 		p := s.Process(4090, 90, 4001, "", record.ExeUnknown, at)
 		p.State, p.Exe = "Z", record.Exe{Origin: record.ExeUnknown, Error: "no such process"}

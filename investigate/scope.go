@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/dustin/go-humanize"
 
@@ -134,7 +133,7 @@ func (w *work) scopeFiles() {
 		}
 		role := "foreign"
 		switch f.Rule {
-		case "file-program-replaced", "file-configuration-changed", "file-gained-privilege":
+		case "file-program-replaced", "file-configuration-changed", "file-gained-privilege", "file-log-cut", "file-configuration-names-peer":
 			role = "changed"
 		case "file-locked-many":
 			role = "note"
@@ -456,28 +455,6 @@ func (w *work) exfiltration() {
 	}
 	if len(w.peers()) > 0 {
 		w.gap("connections that had ended before the capture", "the kernel keeps no count of them", "more may have left than the bound on the open connections says")
-	}
-}
-
-// resource tells of foreign processes that used much processor time for their age, each and in sum.
-func (w *work) resource() {
-	var total int64
-	var cites []verdict.Citation
-	count := 0
-	for _, p := range w.foreign() {
-		if !w.f.Foreign(p) {
-			continue
-		}
-		total, count = total+p.CPUTime, count+1
-		cites = append(cites, p.Cite)
-		age := w.f.Host.Realtime - p.StartTime
-		if w.f.Host.Realtime == 0 || p.StartTime == 0 || age <= 0 || p.CPUTime < int64(30*time.Second) || p.CPUTime < age/2 {
-			continue
-		}
-		w.effect(verdict.ImpactResource, "T1496", fmt.Sprintf("%s used %s of processor time in %s", detect.Describe(p), span(p.CPUTime), span(age)), []verdict.Citation{p.Cite})
-	}
-	if hours := float64(total) / float64(time.Hour); count > 1 && hours >= 0.1 {
-		w.effect(verdict.ImpactResource, "T1496", fmt.Sprintf("at least %.1f processor hours were used by %d foreign processes that still ran", hours, count), cites[:min(len(cites), 16)])
 	}
 }
 
