@@ -61,8 +61,9 @@ type Node struct {
 	Kind      Kind
 	Label     string
 	Note      string
-	Time      int64 // nanoseconds UTC: when it came, 0 unknown
-	Foreign   bool  // taken for the intruder's
+	Time      int64  // nanoseconds UTC: when it came, 0 unknown
+	Foreign   bool   // taken for the intruder's
+	Container string // whose it is, in a graph over several; "" for what stands outside
 	Citations []verdict.Citation
 }
 
