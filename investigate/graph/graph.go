@@ -200,11 +200,11 @@ func (g *Graph) walk(from []int, back bool, which func(*Edge) bool) []Reached {
 		if which != nil && !which(&g.Edges[i]) {
 			continue
 		}
-		a, b := g.ends(i)
+		at, effect := g.ends(i)
 		if back {
-			a, b = b, a
+			at = effect
 		}
-		next[a] = append(next[a], i)
+		next[at] = append(next[at], i)
 	}
 	// A way's cost is the sum of the logarithms, so that it only grows, and a little for each step.
 	const step = 1e-9
