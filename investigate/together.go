@@ -420,9 +420,7 @@ func (t *together) graph(i int, g *graph.Graph) {
 			n.ID += "/" + n.Label
 		case !strings.HasPrefix(n.ID, "address:"):
 			n.ID = itoa(i) + "/" + n.ID
-			if n.Kind == graph.Process {
-				n.Note = t.r.Members[i].Name + ": " + n.Note
-			}
+			n.Container = t.r.Members[i].Name
 		}
 		to[k] = t.r.Graph.Add(n)
 	}
