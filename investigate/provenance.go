@@ -150,7 +150,10 @@ func (w *work) findingNodes() {
 			continue
 		}
 		if f.Path != "" && f.Path[0] == '/' && !strings.HasPrefix(f.Path, "/memfd:") {
-			w.g.Add(graph.Node{ID: fileNode(f.Path), Kind: graph.File, Label: clip(f.Path, 120), Note: f.Statement, Time: w.bornAt(f), Foreign: true, Citations: f.Citations})
+			// What a finding says of a process is not said of the image's program that it runs.
+			p := w.f.Process(f.PID)
+			own := p != nil && p.Exe.Origin == record.ExeImage && string(p.Exe.Path) == f.Path
+			w.g.Add(graph.Node{ID: fileNode(f.Path), Kind: graph.File, Label: clip(f.Path, 120), Note: f.Statement, Time: w.bornAt(f), Foreign: !own, Citations: f.Citations})
 		}
 		if p := w.f.Process(f.PID); p != nil {
 			w.process(p)
