@@ -149,13 +149,13 @@ func (w *work) findingNodes() {
 		if !weighs(f) {
 			continue
 		}
-		if f.Path != "" && f.Path[0] == '/' && !strings.HasPrefix(f.Path, "/memfd:") {
-			// What a finding says of a process is not said of the image's program that it runs.
-			p := w.f.Process(f.PID)
-			own := p != nil && p.Exe.Origin == record.ExeImage && string(p.Exe.Path) == f.Path
-			w.g.Add(graph.Node{ID: fileNode(f.Path), Kind: graph.File, Label: clip(f.Path, 120), Note: f.Statement, Time: w.bornAt(f), Foreign: !own, Citations: f.Citations})
+		p := w.f.Process(f.PID)
+		// A finding on what one of the image's programs does names that program, which is no file of the intruder's.
+		own := p != nil && f.Path == string(p.Exe.Path) && !w.f.Foreign(p)
+		if f.Path != "" && f.Path[0] == '/' && !own && !strings.HasPrefix(f.Path, "/memfd:") {
+			w.g.Add(graph.Node{ID: fileNode(f.Path), Kind: graph.File, Label: clip(f.Path, 120), Note: f.Statement, Time: w.bornAt(f), Foreign: true, Citations: f.Citations})
 		}
-		if p := w.f.Process(f.PID); p != nil {
+		if p != nil {
 			w.process(p)
 		}
 	}
