@@ -25,7 +25,7 @@ import (
 func newInvestigate(a *app) *cobra.Command {
 	f := &captureFlags{}
 	var jsonOut, htmlOut string
-	var lists []string
+	var lists, rules []string
 	c := &cobra.Command{
 		Use:   "investigate EVIDENCE|TARGET...",
 		Short: "say what happened, with proof",
@@ -35,7 +35,8 @@ suspicious, with 0 when not.`,
 		Example: `  sherd investigate docker://checkout
   sherd investigate checkout-20261123T031502Z.sherd --html report.html
   sherd investigate a.sherd b.sherd --json - | jq .verdict
-  sherd investigate checkout.sherd --indicators misp.json --indicators seen-last-week.txt`,
+  sherd investigate checkout.sherd --indicators misp.json --indicators seen-last-week.txt
+  sherd investigate checkout.sherd --rules sigma/rules/linux --rules my-rules`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return exactly(1, "a package or a target")(cmd, args)
@@ -53,13 +54,18 @@ suspicious, with 0 when not.`,
 			if err != nil {
 				return err
 			}
-			return a.investigate(cmd.Context(), args, f, investigate.Options{Indicators: set}, jsonOut, htmlOut)
+			more, err := a.ruleset(rules)
+			if err != nil {
+				return err
+			}
+			return a.investigate(cmd.Context(), args, f, investigate.Options{Indicators: set, Languages: more.Languages()}, jsonOut, htmlOut)
 		},
 	}
 	f.add(c)
 	c.Flags().StringVar(&jsonOut, "json", "", "write the verdict as JSON to `FILE`, - for standard output (and nothing else there)")
 	c.Flags().StringVar(&htmlOut, "html", "", "write a self-contained report to `FILE`")
 	c.Flags().StringArrayVar(&lists, "indicators", nil, "look for the indicators of `FILE` too: text (value;description), CSV, MISP JSON or STIX 2.1 (repeatable)")
+	rulesFlag(c, &rules)
 	a.identityFlag(c)
 	return c
 }
@@ -175,6 +181,7 @@ func (a *app) judge(ctx context.Context, path string, o investigate.Options, htm
 	line := a.progress(nil)
 	line.Stage("investigating " + printable.Text(filepath.Base(path)))
 	defer line.Done()
+	o.Events = events(ctx, p)
 	res, err := investigate.Investigate(ctx, p, o)
 	if err != nil {
 		return nil, fmt.Errorf("investigating %s: %w", printable.Text(path), err)
@@ -233,6 +240,7 @@ func writeAside(path string, write func(io.Writer) error) error {
 
 // proofs numbers a package's citations as the report with the same options does.
 func proofs(ctx context.Context, p *evidence.Package, o investigate.Options) ([]verdict.Citation, error) {
+	o.Events = events(ctx, p)
 	res, err := investigate.Investigate(ctx, p, o)
 	if err != nil {
 		return nil, err
