@@ -58,7 +58,7 @@ suspicious, with 0 when not.`,
 			if err != nil {
 				return err
 			}
-			return a.investigate(cmd.Context(), args, f, investigate.Options{Indicators: set, Languages: more.Languages()}, jsonOut, htmlOut)
+			return a.investigate(cmd.Context(), args, f, investigate.Options{Indicators: set, Languages: more.Languages()}, more.Folders(), jsonOut, htmlOut)
 		},
 	}
 	f.add(c)
@@ -93,7 +93,7 @@ func (a *app) indicators(lists []string) (*indicator.Set, error) {
 	return set, nil
 }
 
-func (a *app) investigate(ctx context.Context, args []string, f *captureFlags, o investigate.Options, jsonOut, htmlOut string) error {
+func (a *app) investigate(ctx context.Context, args []string, f *captureFlags, o investigate.Options, folders []string, jsonOut, htmlOut string) error {
 	zone, err := a.zone()
 	if err != nil {
 		return err
@@ -109,7 +109,7 @@ func (a *app) investigate(ctx context.Context, args []string, f *captureFlags, o
 		if err != nil {
 			return err
 		}
-		res, err := a.judge(ctx, path, o, htmlOut)
+		res, err := a.judge(ctx, path, o, folders, htmlOut)
 		if err != nil {
 			return err
 		}
@@ -171,8 +171,8 @@ func (a *app) evidenceOf(ctx context.Context, arg string, f *captureFlags) (path
 	return got.path, got.line(), nil
 }
 
-// judge investigates one package, and writes its report if asked to.
-func (a *app) judge(ctx context.Context, path string, o investigate.Options, htmlOut string) (*investigate.Result, error) {
+// judge investigates one package, with the events of folders for the rules that ask for them, and writes its report if asked to.
+func (a *app) judge(ctx context.Context, path string, o investigate.Options, folders []string, htmlOut string) (*investigate.Result, error) {
 	p, err := a.open(path)
 	if err != nil {
 		return nil, err
@@ -181,7 +181,7 @@ func (a *app) judge(ctx context.Context, path string, o investigate.Options, htm
 	line := a.progress(nil)
 	line.Stage("investigating " + printable.Text(filepath.Base(path)))
 	defer line.Done()
-	o.Events = events(ctx, p)
+	o.Events = events(ctx, p, folders)
 	res, err := investigate.Investigate(ctx, p, o)
 	if err != nil {
 		return nil, fmt.Errorf("investigating %s: %w", printable.Text(path), err)
@@ -239,8 +239,8 @@ func writeAside(path string, write func(io.Writer) error) error {
 }
 
 // proofs numbers a package's citations as the report with the same options does.
-func proofs(ctx context.Context, p *evidence.Package, o investigate.Options) ([]verdict.Citation, error) {
-	o.Events = events(ctx, p)
+func proofs(ctx context.Context, p *evidence.Package, o investigate.Options, folders []string) ([]verdict.Citation, error) {
+	o.Events = events(ctx, p, folders)
 	res, err := investigate.Investigate(ctx, p, o)
 	if err != nil {
 		return nil, err

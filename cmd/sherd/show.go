@@ -76,7 +76,7 @@ expanded text: --decompress shows it.`,
 				if err != nil {
 					return err
 				}
-				proofs, err := proofs(cmd.Context(), p, investigate.Options{Indicators: set, Languages: more.Languages()})
+				proofs, err := proofs(cmd.Context(), p, investigate.Options{Indicators: set, Languages: more.Languages()}, more.Folders())
 				if err != nil {
 					return err
 				}

@@ -92,6 +92,22 @@ func (s *Set) Rules() []detect.Rule {
 	return out
 }
 
+// Folders are the folders of a package whose events the rules look at; nil if that is all of them.
+func (s *Set) Folders() []string {
+	out := []string{}
+	for k, l := range s.loaders {
+		switch l := l.(type) {
+		case interface{ Folders() []string }:
+			out = append(out, l.Folders()...)
+		default:
+			if k != isYARA { // which looks at bytes
+				return nil
+			}
+		}
+	}
+	return out
+}
+
 // Load reads files and folders. An error says that one can't be read at all, or that nothing in it is a rule that can be loaded; single
 // rules and files that can't be loaded are in Refused.
 func (s *Set) Load(paths ...string) error {

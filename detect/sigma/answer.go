@@ -8,14 +8,11 @@ import (
 	"time"
 
 	"github.com/sherd-forensics/sherd/detect"
-	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/verdict"
 )
 
 //go:embed rules/*.yml
 var embedded embed.FS
-
-type evidenceEntry = evidence.Entry
 
 // answers are those of rules that matched single events.
 func (r *reading) answers() []detect.Answer {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/sherd-forensics/sherd/detect"
 	"github.com/sherd-forensics/sherd/event"
+	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/lake/query"
 	"github.com/sherd-forensics/sherd/verdict"
 )
@@ -166,19 +167,31 @@ func (s *Set) Answers(ctx context.Context, in detect.Input) ([]detect.Answer, er
 	return out, err
 }
 
+// Folders are the folders of a package in which events of the rules' log sources can be.
+func (s *Set) Folders() []string {
+	s.Resolve()
+	var out []string
+	for _, r := range s.rules {
+		if r.source == nil {
+			continue
+		}
+		for _, f := range r.source.folders {
+			if !slices.Contains(out, f) {
+				out = append(out, f)
+			}
+		}
+	}
+	return out
+}
+
 // possible reports whether the package can hold events of any rule's log source.
 func (s *Set) possible(in detect.Input) bool {
 	if in.Package == nil {
 		return true
 	}
-	for _, x := range s.matcher.sources {
-		for _, f := range x.source.folders {
-			if slices.ContainsFunc(in.Package.Artifacts(f), func(e evidenceEntry) bool { return e.Size > 0 }) {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.Folders(), func(f string) bool {
+		return slices.ContainsFunc(in.Package.Artifacts(f), func(e evidence.Entry) bool { return e.Size > 0 })
+	})
 }
 
 // batch is events that one goroutine matches.
