@@ -1,10 +1,10 @@
 package sigma
 
 import (
+	"cmp"
 	"regexp/syntax"
+	"slices"
 	"strings"
-
-	"github.com/coregx/ahocorasick"
 
 	"github.com/sherd-forensics/sherd/event"
 	"github.com/sherd-forensics/sherd/lake/query"
@@ -19,7 +19,7 @@ type indexed struct {
 	source  *source
 	rules   []*rule
 	always  []int // rules that need no text
-	auto    *ahocorasick.Automaton
+	auto    *automaton
 	of      [][]int // rules by pattern of auto
 	columns []string
 }
@@ -55,10 +55,21 @@ func newMatcher(rules []*rule, index bool) *matcher {
 func (x *indexed) build(index bool) {
 	patterns := map[string]int{}
 	var list []string
+	uses := map[string]int{} // of each text, by how many rules
+	for _, r := range x.rules {
+		if !index {
+			continue
+		}
+		mine := map[string]bool{}
+		literalsOf(r.query.Root, mine)
+		for t := range mine {
+			uses[t]++
+		}
+	}
 	for i, r := range x.rules {
 		var best *needle
 		if index {
-			best = needles(r.query.Root)
+			best = rarest(needles(r.query.Root, uses), uses)
 		}
 		if best == nil || len(best.texts) > maxLiterals {
 			x.always = append(x.always, i)
@@ -81,15 +92,7 @@ func (x *indexed) build(index bool) {
 	if len(list) == 0 {
 		return
 	}
-	auto, err := ahocorasick.NewBuilder().AddStrings(list).Build()
-	if err != nil { // evaluate all of them: slow, not wrong
-		x.always, x.of = nil, nil
-		for i := range x.rules {
-			x.always = append(x.always, i)
-		}
-		return
-	}
-	x.auto = auto
+	x.auto = newAutomaton(list)
 }
 
 func (x *indexed) column(c string) {
@@ -110,41 +113,62 @@ type needle struct {
 	columns map[string]bool
 }
 
-// shortest is the length of the shortest text: the longer, the more telling.
-func (n *needle) shortest() int {
-	least := 1 << 20
-	for _, t := range n.texts {
-		least = min(least, len(t))
+// rarest takes the most telling of several: what many rules ask for tells the events of a source from others, not one event from
+// another. Of equals the longest.
+func rarest(all []*needle, uses map[string]int) *needle {
+	var best *needle
+	rank := func(n *needle) (common, length int) {
+		length = 1 << 20
+		for _, t := range n.texts {
+			common, length = max(common, uses[t]), min(length, len(t))
+		}
+		return common, -min(length, 12)
 	}
-	return least
+	for _, n := range all {
+		if best == nil {
+			best = n
+			continue
+		}
+		c1, l1 := rank(n)
+		c2, l2 := rank(best)
+		if cmp.Or(cmp.Compare(c1, c2), cmp.Compare(l1, l2), cmp.Compare(len(n.texts), len(best.texts))) < 0 {
+			best = n
+		}
+	}
+	return best
 }
 
-// better takes the more telling of two.
-func better(a, b *needle) *needle {
-	switch {
-	case a == nil:
-		return b
-	case b == nil:
-		return a
-	case min(b.shortest(), 12) > min(a.shortest(), 12), min(b.shortest(), 12) == min(a.shortest(), 12) && len(b.texts) < len(a.texts):
-		return b
-	}
-	return a
-}
-
-// needles gives the most telling texts that a condition needs, nil if it needs none.
-func needles(n query.Node) *needle {
+// literalsOf collects the texts that could be asked for.
+func literalsOf(n query.Node, into map[string]bool) {
 	switch n := n.(type) {
 	case *query.And:
-		var best *needle
 		for _, x := range n.Nodes {
-			best = better(best, needles(x))
+			literalsOf(x, into)
 		}
-		return best
+	case *query.Or:
+		for _, x := range n.Nodes {
+			literalsOf(x, into)
+		}
+	case *query.Pattern, *query.Search:
+		for _, one := range needles(n, nil) {
+			into[one.texts[0]] = true
+		}
+	}
+}
+
+// needles gives the lists of texts that a condition needs, of each at least one.
+func needles(n query.Node, uses map[string]int) []*needle {
+	switch n := n.(type) {
+	case *query.And:
+		var out []*needle
+		for _, x := range n.Nodes {
+			out = append(out, needles(x, uses)...)
+		}
+		return out
 	case *query.Or:
 		all := &needle{columns: map[string]bool{}}
 		for _, x := range n.Nodes {
-			one := needles(x)
+			one := rarest(needles(x, uses), uses)
 			if one == nil || len(all.texts)+len(one.texts) > maxLiterals {
 				return nil
 			}
@@ -153,7 +177,7 @@ func needles(n query.Node) *needle {
 				all.columns[c] = true
 			}
 		}
-		return all
+		return []*needle{all}
 	case *query.Pattern:
 		best := ""
 		for _, l := range n.Literals() {
@@ -167,7 +191,7 @@ func needles(n query.Node) *needle {
 }
 
 // of is a needle of one text in one field. What is no text in the event as it stands there is none.
-func of(f *query.Field, s string) *needle {
+func of(f *query.Field, s string) []*needle {
 	if f.Default != "" || f.Suffix != "" || len(s) < minLiteral {
 		return nil
 	}
@@ -178,7 +202,7 @@ func of(f *query.Field, s string) *needle {
 		}
 		n.columns[c] = true
 	}
-	return n
+	return []*needle{n}
 }
 
 // longer takes the longest run of plain ASCII: how JSON and lower case write anything else is not for the index to know. A text of JSON
@@ -235,9 +259,10 @@ var searchable = map[string]bool{"message": true, "path": true, "cmdline": true,
 
 // scratch is what one goroutine needs to match.
 type scratch struct {
-	record query.Record
-	text   []byte
-	seen   []bool
+	record     query.Record
+	text       []byte
+	seen       []bool
+	candidates []int // those that are seen
 }
 
 // match calls found for each rule that an event matches, and for each source that it is of.
@@ -257,21 +282,22 @@ func (m *matcher) match(e *event.Event, s *scratch, of func(*source), found func
 			continue
 		}
 		x.gather(e, s)
-		hits := x.auto.FindAllOverlapping(s.text)
-		if len(hits) == 0 {
-			continue
-		}
 		if len(s.seen) < len(x.rules) {
 			s.seen = make([]bool, len(x.rules))
 		}
-		clear(s.seen)
-		for _, h := range hits {
-			for _, i := range x.of[h.PatternID] {
-				s.seen[i] = true
+		s.candidates = s.candidates[:0]
+		x.auto.find(s.text, func(t int32) {
+			for _, i := range x.of[t] {
+				if !s.seen[i] {
+					s.seen[i] = true
+					s.candidates = append(s.candidates, i)
+				}
 			}
-		}
-		for i := range x.rules {
-			if s.seen[i] && x.rules[i].query.MatchRecord(&s.record) {
+		})
+		slices.Sort(s.candidates) // rules answer in their order
+		for _, i := range s.candidates {
+			s.seen[i] = false
+			if x.rules[i].query.MatchRecord(&s.record) {
 				found(x.rules[i], &s.record)
 			}
 		}

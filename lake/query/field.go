@@ -88,16 +88,24 @@ func (f *Field) Value(r *Record) string { return f.one(&r.row) }
 
 // element is one of an attribute that is a list.
 func (r *row) element(name string, i int) string {
-	r.attribute(name) // reads the attributes
-	var list []json.RawMessage
-	if json.Unmarshal(r.attrs[name], &list) != nil || i >= len(list) || string(list[i]) == "null" {
+	list, ok := r.lists[name]
+	if !ok {
+		r.attribute(name) // reads the attributes
+		var raw []json.RawMessage
+		if json.Unmarshal(r.attrs[name], &raw) == nil {
+			for _, v := range raw {
+				list = append(list, plain(v))
+			}
+		}
+		if r.lists == nil {
+			r.lists = map[string][]string{}
+		}
+		r.lists[name] = list
+	}
+	if i >= len(list) {
 		return ""
 	}
-	var s string
-	if json.Unmarshal(list[i], &s) == nil {
-		return s
-	}
-	return string(list[i])
+	return list[i]
 }
 
 // scalar writes the value as SQL.
