@@ -6,6 +6,7 @@ package ruleset
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ import (
 	"github.com/sherd-forensics/sherd/detect"
 	"github.com/sherd-forensics/sherd/detect/sigma"
 	"github.com/sherd-forensics/sherd/internal/printable"
+	"github.com/sherd-forensics/sherd/verdict"
 )
 
 // Bounds of what is read.
@@ -80,7 +82,29 @@ func (s *Set) Languages() []detect.Language {
 			out = append(out, l)
 		}
 	}
+	if len(s.Refused)+len(s.Left) > 0 {
+		out = append(out, &refused{len(s.Refused) + len(s.Left), s.total()})
+	}
 	return out
+}
+
+// refused tells in one gap that rules were given which nobody asked.
+type refused struct{ count, loaded int }
+
+var refusedRule = detect.Rule{ID: "rules-not-loaded", Title: "Rules that can't be loaded", Severity: verdict.Info, Origin: "the rules that were given",
+	Rationale: "A rule that was not asked says nothing."}
+
+// Name is what the gap is about.
+func (r *refused) Name() string { return "rules" }
+
+// Rules are none.
+func (r *refused) Rules() []detect.Rule { return nil }
+
+// Answers is blindness.
+func (r *refused) Answers(context.Context, detect.Input) ([]detect.Answer, error) {
+	a := detect.Answer{Rule: &refusedRule}
+	a.BlindTo(fmt.Sprintf("%d of %d rules that were given", r.count, r.count+r.loaded), "they can't be loaded: `sherd rules check` says why")
+	return []detect.Answer{a}, nil
 }
 
 // Rules lists all rules of all languages.

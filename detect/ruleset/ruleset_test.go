@@ -50,7 +50,7 @@ func TestLoad(t *testing.T) {
 	if r := s.Rules(); len(r) != 2 || r[0].Origin != filepath.Join(dir, "a.yml") || r[1].Title != "C" {
 		t.Errorf("%+v", r)
 	}
-	if l := s.Languages(); len(l) != 1 || l[0].Name() != "Sigma" {
+	if l := s.Languages(); len(l) != 2 || l[0].Name() != "Sigma" || l[1].Name() != "rules" {
 		t.Errorf("%v", l)
 	}
 	if f := s.Folders(); !slices.Contains(f, "added/") || slices.Contains(f, "logs/") {

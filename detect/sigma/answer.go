@@ -204,7 +204,11 @@ func (r *reading) blind() *detect.Answer {
 		why = "no events could be read of "
 	}
 	a := &detect.Answer{Rule: &sourcesRule}
-	a.BlindTo("what "+plural(total, "Sigma rule")+" ask for", why+strings.Join(names, ", "))
+	verb := " ask for"
+	if total == 1 {
+		verb = " asks for"
+	}
+	a.BlindTo("what "+plural(total, "Sigma rule")+verb, why+strings.Join(names, ", "))
 	return a
 }
 
