@@ -2,6 +2,7 @@ package detect
 
 import (
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +19,7 @@ type Facts struct {
 	Host      record.Host
 	Coverage  record.Coverage
 	Processes []Process // by PID
+	Sharers   []Sharer  // processes of others in the container's namespaces, by PID
 	Sockets   []Socket  // in the package's order
 	Mounts    []record.Mounted
 	Files     Files
@@ -34,8 +36,9 @@ type Facts struct {
 	// Cite makes a citation of an artifact's bytes; ok is false if there is no such artifact.
 	Cite func(artifact string, off, n int64) (c verdict.Citation, ok bool)
 
-	byPID map[int]*Process
-	init  *Process
+	byPID  map[int]*Process
+	init   *Process
+	opened map[int]*archives // of Java programs, by pid
 }
 
 // Process is one process with its environment and mappings.
@@ -71,6 +74,9 @@ type Socket struct {
 // File is one row of the inventory.
 type File = inventory.Row
 
+// Mount is one mount of the container.
+type Mount = record.Mounted
+
 // Files is what the rules see of the inventory: what differs, what lies on mounts and can run, and the image's programs.
 type Files struct {
 	Changes []inventory.Change // by path
@@ -84,11 +90,18 @@ type Files struct {
 	Image map[string]string
 	// ByPath has the rows of files that processes run or map, as the container sees them.
 	ByPath map[string]File
+	// Classes has the paths of the image's class files that lie in no archive, by their last part.
+	Classes map[string][]string
 	// LayerBytes and LayerFiles sum the writable layer up.
 	LayerBytes int64
 	LayerFiles int
 	// Dropped counts changes beyond the limit; only data files are ever dropped.
 	Dropped int
+}
+
+// classFile reports whether the image has a class as a file of its own.
+func (x *Files) classFile(name string) bool {
+	return slices.ContainsFunc(x.Classes[path.Base(name)], func(p string) bool { return strings.HasSuffix(p, "/"+name+".class") })
 }
 
 // Staged is a file that holds a process's environment.

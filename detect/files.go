@@ -61,6 +61,12 @@ func fileRules() []Rule {
 			Needs:       []Fact{Inventory, Mounts}, check: nodeFiles,
 		},
 		{
+			ID: "node-kernel-helper", Title: "The machine's kernel starts a program that lies in the container", Severity: verdict.Critical, Technique: "T1611",
+			Rationale:   "The kernel starts the program for crashed processes and the one for missing modules as root of the machine. No set-up has them in a container's files.",
+			FalseAlarms: "Crash handlers live in the machine's own files, also those that containers install there.",
+			Needs:       []Fact{Node}, check: kernelHelper,
+		},
+		{
 			ID: "file-program-in-memory-mount", Title: "A program lies in shared memory or on a writable mount", Severity: verdict.High, Technique: "T1564",
 			Rationale:   "Under a read-only root these are the places where an intruder can put a program.",
 			FalseAlarms: "Init containers copy tools to volumes before the container starts: noted as information.",
@@ -265,10 +271,15 @@ func timestomped(r *inventory.Row) string {
 	return ""
 }
 
-// unpackedLibrary: a shared library in a temporary folder that a running Java program of the image maps.
+// unpackedLibrary: a shared library in a temporary folder that a running Java program of the image maps and that is taken for its own; once
+// nothing runs any more, one that is made for Java, where the image has it.
 func (f *Facts) unpackedLibrary(r *inventory.Row) bool {
 	if !under(string(r.Path), "/tmp", "/var/tmp") || !f.sharedLibrary(r) {
 		return false
+	}
+	if f.lacks(Processes) {
+		raw, err := record.Unescape(r.Artifact)
+		return err == nil && f.hasJava() && madeForJava(f.Read(raw, 0, maxArchive))
 	}
 	for i := range f.Processes {
 		p := &f.Processes[i]
@@ -277,7 +288,7 @@ func (f *Facts) unpackedLibrary(r *inventory.Row) bool {
 		}
 		for j := range p.Maps {
 			if p.Maps[j].Path == r.Path {
-				return true
+				return f.nativeOfJava(p, r)
 			}
 		}
 	}

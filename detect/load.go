@@ -42,6 +42,8 @@ func Load(ctx context.Context, p *evidence.Package) (*Facts, error) {
 	}
 	if b, err := p.ReadFile("host/host.json", maxDocument); err == nil {
 		_ = json.Unmarshal(b, &f.Host) // likewise
+	} else {
+		f.Missing[Node] = f.absent("context")
 	}
 	f.loadProcesses(p)
 	for i := range f.Processes {
@@ -52,6 +54,7 @@ func Load(ctx context.Context, p *evidence.Package) (*Facts, error) {
 		f.loadMaps(p, &f.Processes[i])
 	}
 	f.summariseProcesses()
+	f.loadSharers(p)
 	f.loadSockets(p)
 	f.loadMounts(p)
 	f.loadConfig(p)
@@ -337,7 +340,7 @@ func (f *Facts) loadResolvers(p *evidence.Package) {
 }
 
 func (f *Facts) loadFiles(ctx context.Context, p *evidence.Package) {
-	f.Files = Files{Image: map[string]string{}, ByPath: map[string]File{}}
+	f.Files = Files{Image: map[string]string{}, ByPath: map[string]File{}, Classes: map[string][]string{}}
 	if _, ok := p.Artifact(inventory.Path); !ok {
 		f.Missing[Inventory], f.Missing[Baseline] = f.absent("filesystem"), f.absent("filesystem")
 		return
@@ -353,6 +356,11 @@ func (f *Facts) loadFiles(ctx context.Context, p *evidence.Package) {
 		wanted[string(f.Processes[i].Exe.Path)] = true
 		for j := range f.Processes[i].Maps {
 			wanted[string(f.Processes[i].Maps[j].Path)] = true
+		}
+		for _, d := range f.Processes[i].FDs {
+			if d.Kind == "file" {
+				wanted[string(d.Target)] = true
+			}
 		}
 	}
 	baseline, bad := false, 0
@@ -421,6 +429,10 @@ func (f *Facts) addFile(r File, wanted map[string]bool) {
 		if _, known := f.Files.Image[r.SHA256]; !known {
 			f.Files.Image[r.SHA256] = path
 		}
+	}
+	if base, ok := strings.CutSuffix(path, ".class"); ok && r.Tree == record.TreeBoth && len(f.Files.Classes) < maxImage {
+		base = base[strings.LastIndexByte(base, '/')+1:]
+		f.Files.Classes[base] = append(f.Files.Classes[base], path)
 	}
 	if r.Mount == "" || r.Type != record.TypeFile {
 		return

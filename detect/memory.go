@@ -32,7 +32,7 @@ func memoryRules() []Rule {
 		{
 			ID: "memory-library-foreign", Title: "A process has a library loaded that the image does not hold", Severity: verdict.Critical, Technique: "T1574.006",
 			Rationale:   "Libraries come with the image. One from a memfd, from the writable layer, or with its file deleted came in afterwards.",
-			FalseAlarms: "Java programs unpack libraries from their archives into temporary files, map them and often delete them: graded low.",
+			FalseAlarms: "Java programs unpack libraries from their archives into temporary files, map them and often delete them: graded low, but medium where the library is in no open archive and not made for Java.",
 			Needs:       []Fact{Processes, Memory, Inventory, Baseline}, check: foreignLibrary,
 		},
 	}
@@ -302,7 +302,12 @@ func (f *Facts) library(a *Answer, p *Process, m *Mapping) {
 		if r.SHA256 != "" && f.Files.Image[r.SHA256] != "" {
 			return
 		}
-		if isJVM(p) && under(name, "/tmp", "/var/tmp") || r.Mount != "" && !f.afterStart(r.Btime) {
+		switch {
+		case isJVM(p) && under(name, "/tmp", "/var/tmp"):
+			if found.Severity, found.Foreign = verdict.Low, false; !f.nativeOfJava(p, &r) {
+				found.Severity, found.Foreign = verdict.Medium, true
+			}
+		case r.Mount != "" && !f.afterStart(r.Btime):
 			found.Severity, found.Foreign = verdict.Low, false
 		}
 		found.SHA256, found.When = r.SHA256, cmp.Or(r.Btime, r.Ctime)

@@ -1,7 +1,10 @@
 package investigate
 
 import (
+	"slices"
+
 	"github.com/sherd-forensics/sherd/detect"
+	"github.com/sherd-forensics/sherd/detect/behaviour"
 	"github.com/sherd-forensics/sherd/verdict"
 )
 
@@ -13,9 +16,11 @@ var requestRule = detect.Rule{
 	Needs:       []detect.Fact{detect.Inventory, detect.Baseline},
 }
 
-// Rules are all rules that a verdict rests on: those of package detect, those that link findings with logs, and the one that compares with
-// lists of indicators.
-func Rules() []detect.Rule { return append(detect.Rules(), requestRule, indicatorRule) }
+// Rules are all rules that a verdict rests on: those of package detect in Go and in CEL, those that link findings with logs, and the one that
+// compares with lists of indicators.
+func Rules() []detect.Rule {
+	return slices.Concat(detect.Rules(), behaviour.New().Rules(), []detect.Rule{requestRule, logFormRule, logTimeRule, fileTimeRule, indicatorRule})
+}
 
 // correlate asks requestRule.
 func (w *work) correlate() {

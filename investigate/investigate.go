@@ -17,6 +17,7 @@ import (
 	"github.com/sherd-forensics/sherd/event"
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/evidence/record"
+	"github.com/sherd-forensics/sherd/investigate/graph"
 	"github.com/sherd-forensics/sherd/parse/inventory"
 	"github.com/sherd-forensics/sherd/target"
 	"github.com/sherd-forensics/sherd/verdict"
@@ -49,8 +50,15 @@ type Result struct {
 	NotFound []verdict.Impact
 	// Answers are all rules' answers.
 	Answers []detect.Answer
+	// Graph is what took part and who did what to whom; it is empty of a verdict that claims no intrusion.
+	Graph *graph.Graph
 	// First is the earliest moment that the verdict's root cause or a finding that weighs bears, in nanoseconds UTC; 0 is unknown.
 	First int64
+	// Members, Moves and Shared are of a result over several containers (Together): the containers in the order in which they were touched,
+	// those that were not last; which reached which; and what they have in common. The indexes are those of Members.
+	Members []Member
+	Moves   []Move
+	Shared  []Link
 	// Own are the container's addresses, as its connections show them; loopback is none.
 	Own []string
 }
@@ -78,6 +86,7 @@ type Process struct {
 	CPUTime                 int64 // nanoseconds
 	Foreign                 bool
 	Citations               []verdict.Citation
+	Container               string // its name, in a result over several
 }
 
 // Change is one path that differs from the image.
@@ -92,6 +101,7 @@ type Change struct {
 	SHA256           string
 	Marked           bool // a finding that weighs concerns it
 	Citations        []verdict.Citation
+	Container        string // its name, in a result over several
 }
 
 // Event is one point of the timeline.
@@ -102,6 +112,7 @@ type Event struct {
 	Text      string
 	Marked    bool
 	Citations []verdict.Citation
+	Container string // its name, in a result over several
 }
 
 // work is the state of one investigation.
@@ -115,6 +126,10 @@ type work struct {
 	entry    string // the way in, for advice
 	r        *Result
 	gaps     []verdict.Gap
+	g        *graph.Graph
+	comings  []arrival   // of what weighs, by time
+	cands    []candidate // the ways in
+	use      identityUse
 }
 
 // Investigate judges one package. Its error means that ctx ended or that the verdict would have been unproven, which is a
@@ -124,13 +139,15 @@ func Investigate(ctx context.Context, p *evidence.Package, o Options) (*Result, 
 	if err != nil {
 		return nil, err
 	}
-	w := &work{p: p, f: f, answers: detect.Run(f), r: &Result{}}
-	w.r.Answers = w.answers
-	w.collectFindings()
+	w := &work{p: p, f: f, r: &Result{}}
+	if err := w.rules(ctx, o); err != nil {
+		return nil, err
+	}
 	if err := w.readLogs(ctx); err != nil {
 		return nil, err
 	}
 	w.correlate()
+	w.contradictions()
 	if err := w.indicators(ctx, o.Indicators); err != nil {
 		return nil, err
 	}
@@ -142,10 +159,17 @@ func Investigate(ctx context.Context, p *evidence.Package, o Options) (*Result, 
 	v.Target = w.target()
 	w.header()
 	w.judge()
+	w.place()
+	if err := w.readIdentity(ctx, o.Events); err != nil {
+		return nil, err
+	}
+	w.provenance()
 	v.RootCause = w.rootCause()
 	w.place()
 	w.scope()
 	w.impact()
+	w.identityClaims()
+	w.mark()
 	w.story()
 	w.processTree()
 	w.drift()

@@ -228,38 +228,6 @@ func TestAttacks(t *testing.T) {
 	}
 }
 
-// Whatever part of the evidence is missing, the verdict is never stronger than with it, and never clean.
-func TestMissingPartsNeverStrengthen(t *testing.T) {
-	scenes := map[string]func(*scene){}
-	for n, a := range attacks {
-		scenes[n] = a.make
-	}
-	for n, h := range honest {
-		scenes[n] = h
-	}
-	for name, make := range scenes {
-		t.Run(name, func(t *testing.T) {
-			s := detecttest.Busy()
-			make(s)
-			full := judge(t, s).Verdict
-			for i, part := range detecttest.Parts {
-				for _, without := range [][]string{{part}, {part, detecttest.Parts[(i+3)%len(detecttest.Parts)]}} {
-					v := judge(t, s, without...).Verdict
-					if rank(v.Verdict) > rank(full.Verdict) || v.Verdict == verdict.Clean && full.Verdict != verdict.Clean {
-						t.Errorf("without %v it is %s, with them %s: %+v", without, v.Verdict, full.Verdict, v.Findings)
-					}
-					if v.Verdict == full.Verdict && v.Confidence > full.Confidence {
-						t.Errorf("without %v the confidence is %v, with them %v", without, v.Confidence, full.Confidence)
-					}
-					if v.RootCause != nil && (full.RootCause == nil || v.RootCause.Confidence > full.RootCause.Confidence) {
-						t.Errorf("without %v there is a stronger root cause: %+v", without, v.RootCause)
-					}
-				}
-			}
-		})
-	}
-}
-
 func TestDeadContainerIsInconclusive(t *testing.T) {
 	s := detecttest.Busy()
 	s.Container.State, s.Container.PID = target.Exited, 0

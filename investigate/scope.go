@@ -56,6 +56,7 @@ func (w *work) scope() {
 	w.scopeFiles()
 	w.scopeAddresses()
 	w.scopeCredentials()
+	w.scopeAround()
 	if c := &w.f.Container; c.ID != "" {
 		if cite, ok := w.containerCite(); ok {
 			w.add(verdict.Entity{Type: verdict.EntityContainer, Value: c.ID, Role: "target", Why: "the container that was examined", Citations: []verdict.Citation{cite}})
@@ -118,7 +119,7 @@ func (w *work) whyProcess(p *detect.Process, statement string) string {
 // altered reports whether what a process runs is not what its image's program is.
 func (w *work) altered(pid int) bool {
 	return slices.ContainsFunc(w.findings, func(f detect.Finding) bool {
-		return f.PID == pid && weighs(&f) && (strings.HasPrefix(f.Rule, "memory-") || f.Rule == "environment-injects-code")
+		return f.PID == pid && weighs(&f) && (strings.HasPrefix(f.Rule, "memory-") || f.Rule == "environment-injects-code" || f.Rule == "process-agent-foreign")
 	})
 }
 
@@ -134,7 +135,7 @@ func (w *work) scopeFiles() {
 			role = "changed"
 		case "file-locked-many":
 			role = "note"
-		case "file-takes-commands", "file-steers-node", "file-foreign-program", "file-program-in-memory-mount", "process-deleted-program-open", "memory-library-foreign", "file-holds-environment":
+		case "file-takes-commands", "file-steers-node", "file-foreign-program", "file-program-in-memory-mount", "process-deleted-program-open", "memory-library-foreign", "process-agent-foreign", "file-holds-environment":
 		case "process-foreign-program":
 			if !f.Foreign {
 				continue
@@ -253,8 +254,9 @@ var secretName = regexp.MustCompile(`(?i)(PASS(WORD|WD|PHRASE)?$|PASSWORD|SECRET
 // reach is a secret that a foreign process could read.
 type reach struct {
 	value, why string
-	reader     *detect.Process
+	reader     *detect.Process // nil where it is a process of another container
 	file       bool
+	read       int64 // when a file was last read, if that is known and lies after the first foreign thing; 0 otherwise
 	cites      []verdict.Citation
 }
 
@@ -269,6 +271,9 @@ func (w *work) reaches() []reach {
 			out = append(out, r)
 		}
 	}
+	for _, r := range w.reachedInto() {
+		add(r)
+	}
 	for _, p := range w.foreign() {
 		for i := range w.f.Processes {
 			q := &w.f.Processes[i]
@@ -281,7 +286,7 @@ func (w *work) reaches() []reach {
 			}
 			for _, v := range q.Env {
 				if secretName.MatchString(v.Name) && v.Value != "" {
-					add(reach{v.Name, "readable by " + detect.Describe(p) + " in " + whose, p, false, []verdict.Citation{v.NameCite, p.Cite}})
+					add(reach{v.Name, "readable by " + detect.Describe(p) + " in " + whose, p, false, 0, []verdict.Citation{v.NameCite, p.Cite}})
 				}
 			}
 		}
@@ -290,10 +295,25 @@ func (w *work) reaches() []reach {
 			if strings.Contains(string(r.Path), "/..") || !readable(p, r) || publicFile(string(r.Path)) {
 				continue // Kubernetes keeps versions in ..data; the names beside it are links to them
 			}
-			add(reach{escaped(string(r.Path)), "its mode lets " + detect.Describe(p) + " read it", p, true, []verdict.Citation{r.Cite, p.Cite}})
+			add(reach{escaped(string(r.Path)), "its mode lets " + detect.Describe(p) + " read it", p, true, w.readSince(r), []verdict.Citation{r.Cite, p.Cite}})
 		}
 	}
 	return out
+}
+
+// readSince is the time of access of a secret where it tells something: it lies after the start of the first foreign process, and after all that
+// else happened to the file, so that the mount keeps such times. 0 otherwise.
+func (w *work) readSince(r *detect.File) int64 {
+	var first int64
+	for _, p := range w.foreign() {
+		if w.f.Foreign(p) && p.StartTime != 0 && (first == 0 || p.StartTime < first) {
+			first = p.StartTime
+		}
+	}
+	if first == 0 || r.Atime < first || r.Atime <= max(r.Mtime, r.Ctime, r.Btime) {
+		return 0
+	}
+	return r.Atime
 }
 
 // publicFile names what lies beside a service account's token and is no secret.
@@ -330,6 +350,7 @@ func (w *work) impact() {
 		w.openDoors()
 		w.destroyed()
 		w.escaped()
+		w.takenAround()
 	}
 	w.persistence()
 }
@@ -357,7 +378,7 @@ func (w *work) execution() {
 			continue
 		}
 		switch {
-		case strings.HasPrefix(f.Rule, "memory-"), f.Rule == "environment-injects-code", f.Rule == "network-standard-stream" && f.Severity == verdict.Critical:
+		case strings.HasPrefix(f.Rule, "memory-"), f.Rule == "environment-injects-code", f.Rule == "process-agent-foreign", f.Rule == "network-standard-stream" && f.Severity == verdict.Critical:
 			done[f.PID] = true
 			w.effect(verdict.ImpactExecution, f.Technique, "foreign code or commands ran in a program of the image: "+f.Statement, f.Citations)
 		}
@@ -386,6 +407,16 @@ func (w *work) credentials() {
 			env, envCites = append(env, clip(r.value, 60)), append(envCites, r.cites...)
 		}
 	}
+	var read []string
+	var readCites []verdict.Citation
+	for _, r := range w.reaches() {
+		if r.read != 0 {
+			read, readCites = append(read, clip(r.value, 80)+" at "+detect.Time(r.read)), append(readCites, r.cites...)
+		}
+	}
+	if len(read) > 0 {
+		w.effect(verdict.ImpactCredential, "T1552.001", "last read since the first foreign process started, by it or by the application: "+list(read, 5), readCites[:min(len(readCites), 16)])
+	}
 	if len(env) > 0 {
 		w.effect(verdict.ImpactCredential, "T1552", list(env, 8)+" could be read from environments by foreign processes", envCites[:min(len(envCites), 16)])
 	}
@@ -413,14 +444,25 @@ func (w *work) exfiltration() {
 	}
 }
 
-// resource tells of foreign processes that used much processor time for their age.
+// resource tells of foreign processes that used much processor time for their age, each and in sum.
 func (w *work) resource() {
+	var total int64
+	var cites []verdict.Citation
+	count := 0
 	for _, p := range w.foreign() {
+		if !w.f.Foreign(p) {
+			continue
+		}
+		total, count = total+p.CPUTime, count+1
+		cites = append(cites, p.Cite)
 		age := w.f.Host.Realtime - p.StartTime
-		if !w.f.Foreign(p) || w.f.Host.Realtime == 0 || p.StartTime == 0 || age <= 0 || p.CPUTime < int64(30*time.Second) || p.CPUTime < age/2 {
+		if w.f.Host.Realtime == 0 || p.StartTime == 0 || age <= 0 || p.CPUTime < int64(30*time.Second) || p.CPUTime < age/2 {
 			continue
 		}
 		w.effect(verdict.ImpactResource, "T1496", fmt.Sprintf("%s used %s of processor time in %s", detect.Describe(p), span(p.CPUTime), span(age)), []verdict.Citation{p.Cite})
+	}
+	if hours := float64(total) / float64(time.Hour); count > 1 && hours >= 0.1 {
+		w.effect(verdict.ImpactResource, "T1496", fmt.Sprintf("at least %.1f processor hours were used by %d foreign processes that still ran", hours, count), cites[:min(len(cites), 16)])
 	}
 }
 
@@ -437,7 +479,11 @@ func (w *work) staged() {
 func (w *work) destroyed() {
 	for i := range w.findings {
 		if f := &w.findings[i]; f.Rule == "file-locked-many" && weighs(f) {
-			w.effect(verdict.ImpactDestruction, f.Technique, f.Statement, f.Citations)
+			statement, cites := f.Statement, f.Citations
+			if words, more := w.touched(); words != "" {
+				statement, cites = statement+"; "+words, append(slices.Clone(cites), more...)
+			}
+			w.effect(verdict.ImpactDestruction, f.Technique, statement, cites)
 		}
 	}
 }
@@ -450,8 +496,10 @@ func (w *work) escaped() {
 			continue
 		}
 		switch f.Rule {
-		case "file-steers-node":
+		case "file-steers-node", "node-kernel-helper":
 			w.effect(verdict.ImpactEscape, f.Technique, f.Statement+": look at that machine too", f.Citations)
+		case "memory-runtime-order":
+			w.effect(verdict.ImpactEscape, f.Technique, f.Statement+": look into that container and at the machine", f.Citations)
 		case "network-runtime-socket":
 			w.effect(verdict.ImpactEscape, f.Technique, f.Statement+": it can start containers that own the machine", f.Citations)
 		}

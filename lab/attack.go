@@ -63,6 +63,7 @@ type intrusion struct {
 	c     *Container
 	c2    *C2
 	truth *Truth
+	stage *stage // nil outside of scenarios
 }
 
 // Attack breaks into c. The listener that the implant calls is c2; the caller closes it.

@@ -15,7 +15,7 @@ import (
 )
 
 // Images are the names of the images that the lab can build, but for pause, which the cluster alone needs.
-var Images = []string{"static", "base", "python3", "nodejs", "goweb", "pyweb", "nodeweb", "cweb"}
+var Images = []string{"static", "base", "python3", "nodejs", "java17", "goweb", "pyweb", "nodeweb", "cweb", "javaweb"}
 
 // Image builds the named image, or finds it built.
 func (l *Lab) Image(ctx context.Context, name string) (image.Image, error) {
@@ -68,6 +68,8 @@ func (l *Lab) recipe(ctx context.Context, name string) (image.Recipe, error) {
 		r.Packages, r.Entrypoint = image.Python3, []string{"/usr/bin/python3.11"}
 	case "nodejs":
 		r.Packages, r.Entrypoint = image.Node, []string{"/usr/bin/node"}
+	case "java17":
+		r.Packages, r.Files, r.Entrypoint = image.Java17, []image.File{image.JavaLink()}, []string{"/usr/bin/java", "-jar"}
 	case "pause":
 		program, err := l.program(ctx, "kubernetes/pause")
 		if err != nil {
@@ -91,6 +93,23 @@ func (l *Lab) recipe(ctx context.Context, name string) (image.Recipe, error) {
 		}
 		r.Packages, r.Entrypoint, r.Ports = image.C, []string{"/app/server"}, []string{"8080/tcp"}
 		r.Files = data(image.File{Path: "/app/server", Mode: 0o755, Data: server})
+	case "javaweb":
+		native, err := l.compileC(ctx, "libshop.so", filepath.Join("victims", "javaweb", "native.c"), "-shared", "-fPIC")
+		if err != nil {
+			return r, err
+		}
+		app, err := l.javaProgram(ctx, "javaweb", []archived{{"native/libshop.so", native}}, "Main-Class: shop.Server")
+		if err != nil {
+			return r, err
+		}
+		agent, err := l.javaProgram(ctx, "javaagent", nil, "Premain-Class: profiler.Agent", "Can-Retransform-Classes: true")
+		if err != nil {
+			return r, err
+		}
+		r.Packages, r.Ports = image.Java17, []string{"8080/tcp"}
+		// Little memory, so that garbage is collected while a scenario lasts.
+		r.Entrypoint = []string{"/usr/bin/java", "-Xmx64m", "-Xmn16m", "-jar", "/app/app.jar"}
+		r.Files = data(image.JavaLink(), image.File{Path: "/app/app.jar", Mode: 0o644, Data: app}, image.File{Path: "/app/profiler.jar", Mode: 0o644, Data: agent})
 	case "pyweb", "nodeweb":
 		src, err := source()
 		if err != nil {

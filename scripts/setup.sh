@@ -10,6 +10,7 @@ want() { # want PROGRAM PACKAGE
 }
 want git git
 want gcc gcc
+want javac openjdk-17-jdk-headless
 want g++ g++
 want make make
 want tar tar
@@ -42,6 +43,8 @@ if [ ${#need[@]} -gt 0 ]; then
 	fi
 	echo "setup: installing ${need[*]}" >&2
 	export DEBIAN_FRONTEND=noninteractive
+	# Java's packages want it, and slim systems lack it.
+	mkdir -p /usr/share/man/man1
 	log=$(mktemp)
 	# Packages that bring daemons would start them; the lab starts its own, on private roots.
 	policy=/usr/sbin/policy-rc.d

@@ -30,7 +30,8 @@ func newInvestigate(a *app) *cobra.Command {
 		Use:   "investigate EVIDENCE|TARGET...",
 		Short: "say what happened, with proof",
 		Long: `Investigate judges sealed packages, or captures a running container first and judges what it got. Every statement cites
-the bytes that prove it; "sherd show PACKAGE N" shows them. It exits with 3 when a target was judged compromised or
+the bytes that prove it; "sherd show PACKAGE N" shows them. Of several, the verdict on each comes first, then one over all:
+who was touched first, which reached which. It exits with 3 when a target was judged compromised or
 suspicious, with 0 when not.`,
 		Example: `  sherd investigate docker://checkout
   sherd investigate checkout-20261123T031502Z.sherd --html report.html
@@ -41,8 +42,8 @@ suspicious, with 0 when not.`,
 			if len(args) == 0 {
 				return exactly(1, "a package or a target")(cmd, args)
 			}
-			if len(args) > 1 && (f.output != "" || htmlOut != "") {
-				return usagef("--output and --html take one package or target at a time")
+			if len(args) > 1 && f.output != "" {
+				return usagef("--output takes one target at a time")
 			}
 			if f.output == "-" {
 				return usagef("investigate keeps the package it makes: name a file with -o, or use `sherd collect -o -`")
@@ -103,16 +104,23 @@ func (a *app) investigate(ctx context.Context, args []string, f *captureFlags, o
 		text = io.Discard
 	}
 	var results []*investigate.Result
+	var packages []*evidence.Package
 	bad := false
 	for i, arg := range args {
 		path, head, err := a.evidenceOf(ctx, arg, f)
 		if err != nil {
 			return err
 		}
-		res, err := a.judge(ctx, path, o, folders, htmlOut)
+		p, err := a.open(path)
 		if err != nil {
 			return err
 		}
+		defer p.Close()
+		res, err := a.judge(ctx, path, p, o, folders)
+		if err != nil {
+			return err
+		}
+		packages = append(packages, p)
 		if i > 0 {
 			fmt.Fprintln(text)
 		}
@@ -129,16 +137,25 @@ func (a *app) investigate(ctx context.Context, args []string, f *captureFlags, o
 		case verdict.Clean, verdict.Inconclusive:
 		}
 	}
+	whole := results[0]
 	if len(results) > 1 {
-		if err := report.Shared(text, results, a.reportOptions(zone)); err != nil {
+		whole = investigate.Together(results)
+		if err := whole.Verdict.Check(); err != nil {
+			return fmt.Errorf("the verdict over all is not proven throughout: %w", err)
+		}
+		fmt.Fprintln(text)
+		if err := report.Text(text, whole, a.reportOptions(zone)); err != nil {
 			return err
 		}
 	}
 	if htmlOut != "" {
+		if err := writeAside(htmlOut, func(w io.Writer) error { return html.Write(w, whole, packages...) }); err != nil {
+			return fmt.Errorf("writing the report: %w", err)
+		}
 		fmt.Fprintf(text, "\nReport        %s\n", printable.Text(htmlOut))
 	}
 	if jsonOut != "" {
-		if err := a.writeJSON(jsonOut, results); err != nil {
+		if err := a.writeJSON(jsonOut, &whole.Verdict); err != nil {
 			return err
 		}
 	}
@@ -171,13 +188,8 @@ func (a *app) evidenceOf(ctx context.Context, arg string, f *captureFlags) (path
 	return got.path, got.line(), nil
 }
 
-// judge investigates one package, with the events of folders for the rules that ask for them, and writes its report if asked to.
-func (a *app) judge(ctx context.Context, path string, o investigate.Options, folders []string, htmlOut string) (*investigate.Result, error) {
-	p, err := a.open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer p.Close()
+// judge investigates one package, with the events of folders for the rules that ask for them.
+func (a *app) judge(ctx context.Context, path string, p *evidence.Package, o investigate.Options, folders []string) (*investigate.Result, error) {
 	line := a.progress(nil)
 	line.Stage("investigating " + printable.Text(filepath.Base(path)))
 	defer line.Done()
@@ -186,26 +198,14 @@ func (a *app) judge(ctx context.Context, path string, o investigate.Options, fol
 	if err != nil {
 		return nil, fmt.Errorf("investigating %s: %w", printable.Text(path), err)
 	}
-	if htmlOut != "" {
-		if err := writeAside(htmlOut, func(w io.Writer) error { return html.Write(w, res, p) }); err != nil {
-			return nil, fmt.Errorf("writing the report: %w", err)
-		}
-	}
 	if cerr := acquire.Handled(path, "investigated", tool, p.ID(), p.SHA256(), "judged "+string(res.Verdict.Verdict)); cerr != nil {
 		a.note("custody not recorded: %v", cerr)
 	}
 	return res, nil
 }
 
-func (a *app) writeJSON(dest string, results []*investigate.Result) error {
-	write := func(w io.Writer) error {
-		for _, r := range results {
-			if err := report.JSON(w, &r.Verdict); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
+func (a *app) writeJSON(dest string, v *verdict.Verdict) error {
+	write := func(w io.Writer) error { return report.JSON(w, v) }
 	if dest == "-" {
 		return write(a.out)
 	}

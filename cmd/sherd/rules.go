@@ -16,17 +16,23 @@ import (
 	"github.com/sherd-forensics/sherd/detect/ruleset"
 	"github.com/sherd-forensics/sherd/internal/printable"
 	"github.com/sherd-forensics/sherd/investigate"
+	"github.com/sherd-forensics/sherd/investigate/graph"
 )
 
 func newRules(a *app) *cobra.Command {
 	var paths []string
+	inference := false
 	c := &cobra.Command{
 		Use:   "rules [RULE]",
 		Short: "list the rules that a verdict rests on, or explain one",
 		Long: `Rules lists what a verdict rests on. Each rule answers hit, clean, or blind: blind where the evidence that it needs was not
-collected, which the verdict then names as a gap. "sherd rules check" says which rules of a collection can be loaded.`,
+collected, which the verdict then names as a gap. --inference lists the rules by which the provenance graph is drawn: each edge of it,
+and so each step from what was found back to how they got in, is there by one of them. "sherd rules check" says which rules of a
+collection can be loaded.`,
 		Example: `  sherd rules
   sherd rules process-foreign-program
+  sherd rules --inference
+  sherd rules request-names-file
   sherd rules --rules sigma/rules/linux
   sherd rules check sigma/rules`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -44,6 +50,10 @@ collected, which the verdict then names as a gap. "sherd rules check" says which
 			if len(args) == 1 {
 				return a.explain(all, args[0])
 			}
+			if inference {
+				a.inference()
+				return nil
+			}
 			rows := make([][]string, 0, 64)
 			for _, r := range all {
 				rows = append(rows, []string{r.ID, string(r.Severity), r.Technique, r.Title})
@@ -53,6 +63,7 @@ collected, which the verdict then names as a gap. "sherd rules check" says which
 		},
 	}
 	rulesFlag(c, &paths)
+	c.Flags().BoolVar(&inference, "inference", false, "list the rules by which the provenance graph is drawn")
 	c.AddCommand(newRulesCheck(a))
 	return c
 }
@@ -202,6 +213,15 @@ func (a *app) checkTable(set *ruleset.Set) {
 	console.Table(a.out, max(console.Width(a.out), 160), []string{"REFUSED", "WHY", "FIRST"}, rows)
 }
 
+// inference lists the rules of the provenance graph.
+func (a *app) inference() {
+	var rows [][]string
+	for _, r := range graph.Rules() {
+		rows = append(rows, []string{r.Name, string(r.Verb), fmt.Sprintf("%.2f", r.Confidence), r.Concludes})
+	}
+	console.Table(a.out, console.Width(a.out), []string{"RULE", "EDGE", "AT MOST", "CONCLUDES"}, rows)
+}
+
 // explain prints one rule whole.
 func (a *app) explain(rules []detect.Rule, id string) error {
 	for _, r := range rules {
@@ -220,6 +240,12 @@ func (a *app) explain(rules []detect.Rule, id string) error {
 			}
 			return nil
 		}
+	}
+	if r, ok := graph.RuleOf(id); ok {
+		for _, part := range [][2]string{{r.Name, r.Concludes}, {"edge", string(r.Verb)}, {"from", r.From}, {"confidence", fmt.Sprintf("%.2f at most", r.Confidence)}, {"why", r.Why}} {
+			wrap(a, part[0], part[1])
+		}
+		return nil
 	}
 	return fmt.Errorf("there is no rule %q; `sherd rules` lists them", printable.Text(id))
 }

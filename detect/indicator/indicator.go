@@ -13,7 +13,6 @@ package indicator
 import (
 	"fmt"
 	"net/netip"
-	"regexp"
 	"strings"
 )
 
@@ -74,6 +73,7 @@ type Set struct {
 	exact    map[netip.Addr]int
 	networks []network
 	domains  map[string]int
+	maybe    *filter // of domains
 	urls     map[string]int
 	paths    map[string]int
 	names    map[string]int
@@ -109,20 +109,56 @@ func (s *Set) skip(list string, line int, reason string) {
 	}
 }
 
-var (
-	hexes     = regexp.MustCompile(`^[0-9a-fA-F]+$`)
-	domainish = regexp.MustCompile(`^(?i)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?[.])+([a-z]{2,24}|xn--[a-z0-9-]{1,59})[.]?$`)
-	fangs     = strings.NewReplacer("[.]", ".", "(.)", ".", "{.}", ".", "[dot]", ".", "(dot)", ".", "[:]", ":", "[://]", "://", "hxxp", "http", "hXXp", "http", "fxp", "ftp")
-)
+var fangs = strings.NewReplacer("[.]", ".", "(.)", ".", "{.}", ".", "[dot]", ".", "(dot)", ".", "[:]", ":", "[://]", "://", "hxxp", "http", "hXXp", "http", "fxp", "ftp")
+
+// hexes reports whether v has hexadecimal digits alone. A list has a million values: an expression would take most of its time.
+func hexes(v string) bool {
+	for i := range len(v) {
+		if c := v[i]; (c < '0' || c > '9') && ((c|0x20) < 'a' || (c|0x20) > 'f') {
+			return false
+		}
+	}
+	return v != ""
+}
+
+// domainish reports whether v has a domain's form: labels of letters, digits, hyphens and underscores (which services have), at least two,
+// the last of which is letters or internationalized. See RFC 1035 and RFC 5891.
+func domainish(v string) bool {
+	v = strings.TrimSuffix(v, ".")
+	labels, last := 0, ""
+	for l := range strings.SplitSeq(v, ".") {
+		if len(l) == 0 || len(l) > 63 || l[0] == '-' || l[len(l)-1] == '-' {
+			return false
+		}
+		for i := range len(l) {
+			if c := l[i]; (c < '0' || c > '9') && ((c|0x20) < 'a' || (c|0x20) > 'z') && c != '-' && c != '_' {
+				return false
+			}
+		}
+		labels, last = labels+1, l
+	}
+	if labels < 2 {
+		return false
+	}
+	if p := strings.ToLower(last); strings.HasPrefix(p, "xn--") {
+		return len(p) > 4 && !strings.Contains(p, "_")
+	}
+	for i := range len(last) {
+		if c := last[i] | 0x20; c < 'a' || c > 'z' {
+			return false
+		}
+	}
+	return len(last) >= 2 && len(last) <= 24
+}
 
 // kindOf tells what a value is by its form; "" is nothing that can be looked for.
 func kindOf(v string) Kind {
 	switch n := len(v); {
-	case hexes.MatchString(v) && n == 64:
+	case hexes(v) && n == 64:
 		return SHA256
-	case hexes.MatchString(v) && n == 40:
+	case hexes(v) && n == 40:
 		return SHA1
-	case hexes.MatchString(v) && n == 32:
+	case hexes(v) && n == 32:
 		return MD5
 	}
 	if _, err := netip.ParseAddr(v); err == nil {
@@ -139,7 +175,7 @@ func kindOf(v string) Kind {
 		return URL
 	case strings.HasPrefix(v, "/") && len(v) > 1:
 		return Path
-	case domainish.MatchString(v):
+	case domainish(v):
 		return Domain
 	}
 	return ""
@@ -194,7 +230,7 @@ func (s *Set) index(i *Indicator) string {
 	switch i.Kind {
 	case SHA256, SHA1, MD5:
 		i.Value = strings.ToLower(i.Value)
-		if want := map[Kind]int{SHA256: 64, SHA1: 40, MD5: 32}[i.Kind]; len(i.Value) != want || !hexes.MatchString(i.Value) {
+		if want := map[Kind]int{SHA256: 64, SHA1: 40, MD5: 32}[i.Kind]; len(i.Value) != want || !hexes(i.Value) {
 			return "the value is no " + string(i.Kind)
 		}
 		return put(&s.hashes, i.Value)
@@ -202,9 +238,13 @@ func (s *Set) index(i *Indicator) string {
 		return s.indexAddress(i)
 	case Domain:
 		i.Value = strings.ToLower(strings.TrimSuffix(i.Value, "."))
-		if !domainish.MatchString(i.Value) {
+		if !domainish(i.Value) {
 			return "the value is no domain"
 		}
+		if s.maybe == nil {
+			s.maybe = &filter{}
+		}
+		s.maybe.add(i.Value)
 		return put(&s.domains, i.Value)
 	case URL:
 		i.Value = strings.TrimSuffix(i.Value, "/")

@@ -154,27 +154,46 @@ func (s *Set) word(text []byte, begin, end int, each func(Match) bool) bool {
 	if len(trimmed) < 4 {
 		return true
 	}
-	if i, n := s.hostOrAddress(string(trimmed), dots); i != nil {
+	if i, n := s.hostOrAddress(trimmed, dots, colons); i != nil {
 		return each(Match{i, begin, n})
 	}
 	return true
 }
 
 // hostOrAddress looks up "host", "host:port", an address with or without a port.
-func (s *Set) hostOrAddress(word string, dots int) (*Indicator, int) {
-	if len(s.exact) > 0 || len(s.networks) > 0 {
-		if c := word[0]; c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F' {
-			if a, err := netip.ParseAddr(word); err == nil {
-				return s.address(a), len(word)
-			}
-			if ap, err := netip.ParseAddrPort(word); err == nil {
-				return s.address(ap.Addr()), len(ap.Addr().String())
-			}
+func (s *Set) hostOrAddress(word []byte, dots, colons int) (*Indicator, int) {
+	if (len(s.exact) > 0 || len(s.networks) > 0) && addressy(word, dots, colons) {
+		text := string(word)
+		if a, err := netip.ParseAddr(text); err == nil {
+			return s.address(a), len(text)
+		}
+		if ap, err := netip.ParseAddrPort(text); err == nil {
+			return s.address(ap.Addr()), len(ap.Addr().String())
 		}
 	}
-	if dots > 0 {
-		host, _, _ := strings.Cut(word, ":")
-		return s.Domain(host), len(host)
+	if dots == 0 || s.maybe == nil {
+		return nil, 0
 	}
-	return nil, 0
+	host, _, _ := bytes.Cut(word, []byte(":"))
+	for len(host) > 0 && host[len(host)-1] == '.' {
+		host = host[:len(host)-1]
+	}
+	if !s.maybe.may(host) {
+		return nil, 0
+	}
+	return s.Domain(string(host)), len(host)
+}
+
+// addressy reports whether a word can be an address, with a port or without: most words that hold dots or colons are names, versions
+// and times.
+func addressy(word []byte, dots, colons int) bool {
+	if dots != 3 && colons < 7 && !bytes.Contains(word, []byte("::")) {
+		return false
+	}
+	for _, c := range word {
+		if (c < '0' || c > '9') && c != '.' && c != ':' && (colons < 2 || (c|0x20) < 'a' || (c|0x20) > 'f') {
+			return false
+		}
+	}
+	return true
 }

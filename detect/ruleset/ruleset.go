@@ -18,6 +18,7 @@ import (
 	"strings"
 
 	"github.com/sherd-forensics/sherd/detect"
+	"github.com/sherd-forensics/sherd/detect/behaviour"
 	"github.com/sherd-forensics/sherd/detect/sigma"
 	"github.com/sherd-forensics/sherd/internal/printable"
 	"github.com/sherd-forensics/sherd/verdict"
@@ -71,13 +72,16 @@ func Empty() *Set { return with(sigma.Empty()) }
 
 // with makes a set of languages. A language more is a line here.
 func with(s *sigma.Set) *Set {
-	return &Set{Sigma: s, Loaded: map[string]int{}, loaders: map[kind]Loader{isSigma: s}}
+	return &Set{Sigma: s, Loaded: map[string]int{}, loaders: map[kind]Loader{isSigma: s, isCEL: behaviour.New()}}
 }
 
 // Languages are those that have rules, in the order in which they are asked.
 func (s *Set) Languages() []detect.Language {
 	var out []detect.Language
 	for _, k := range []kind{isYARA, isSigma, isCEL} {
+		if k == isCEL && s.Loaded[string(isCEL)] == 0 {
+			continue // Sherd's own are asked of every package
+		}
 		if l := s.loaders[k]; l != nil && len(l.Rules()) > 0 {
 			out = append(out, l)
 		}
@@ -107,11 +111,15 @@ func (r *refused) Answers(context.Context, detect.Input) ([]detect.Answer, error
 	return []detect.Answer{a}, nil
 }
 
-// Rules lists all rules of all languages.
+// Rules lists the rules of all languages, but for those in CEL that Sherd brings along: they are asked of every package, and listed with it.
 func (s *Set) Rules() []detect.Rule {
 	var out []detect.Rule
 	for _, l := range s.Languages() {
-		out = append(out, l.Rules()...)
+		for _, r := range l.Rules() {
+			if l != detect.Language(s.loaders[isCEL]) || r.Origin != "" {
+				out = append(out, r)
+			}
+		}
 	}
 	return out
 }
@@ -124,7 +132,7 @@ func (s *Set) Folders() []string {
 		case interface{ Folders() []string }:
 			out = append(out, l.Folders()...)
 		default:
-			if k != isYARA { // which looks at bytes
+			if k == isCEL && s.Loaded[string(isCEL)] > 0 { // a rule may be over events of any kind
 				return nil
 			}
 		}

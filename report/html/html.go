@@ -45,7 +45,13 @@ type page struct {
 	Impact, Story, Findings                                               []claim
 	Next                                                                  []string
 	Gaps                                                                  []verdict.Gap
-	Timeline                                                              template.HTML
+	Timeline, Graph, GraphTall                                            template.HTML
+	GraphWords                                                            []claim
+	GraphPath                                                             bool
+	Reasons                                                               []reason
+	Candidates                                                            []candidate
+	Members                                                               []member
+	Moves                                                                 []claim
 	Events                                                                []eventRow
 	EventsCut, DriftCut, NoDrift                                          string
 	Processes                                                             []processRow
@@ -59,6 +65,24 @@ type page struct {
 type claim struct {
 	Type, Statement, Technique, Time, Confidence, Rule, Severity string
 	Cites                                                        []int
+}
+
+// reason speaks for or against the root cause.
+type reason struct {
+	Against bool
+	claim
+}
+
+type candidate struct {
+	claim
+	Weight  string
+	Reasons []reason
+}
+
+// member is one of several containers.
+type member struct {
+	Name, Evidence, Word, Confidence, Role, First string
+	Judgement                                     verdict.Judgement
 }
 
 type entity struct {
@@ -90,15 +114,16 @@ type driftRow struct {
 type proof struct {
 	N                                                               int
 	Artifact, Offset, Length, SHA256, Hex, Text, Cut, Problem, Hint string
+	File                                                            string // of several packages, the one's name
 }
 
-// Write renders the investigation r of package p.
-func Write(w io.Writer, r *investigate.Result, p *evidence.Package) error {
+// Write renders the investigation r, of one package or of several.
+func Write(w io.Writer, r *investigate.Result, ps ...*evidence.Package) error {
 	t, err := template.New("page").Parse(pageTemplate)
 	if err != nil {
 		return fmt.Errorf("the page's template: %w", err)
 	}
-	pg, err := build(r, p)
+	pg, err := build(r, ps)
 	if err != nil {
 		return err
 	}
@@ -119,6 +144,10 @@ func bytesOf(p *evidence.Package, n int, c verdict.Citation) proof {
 	out := proof{
 		N: n, Artifact: printable.Text(c.Artifact), Offset: fmt.Sprint(c.Offset), SHA256: c.SHA256,
 		Length: fmt.Sprintf("%d B", c.Length),
+	}
+	if p == nil {
+		out.Problem = "its package was not given to this report"
+		return out
 	}
 	a, err := p.Open(c.Artifact)
 	if err != nil {

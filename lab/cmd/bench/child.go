@@ -60,6 +60,8 @@ func child(role string, args []string) error {
 		return seal(args[1], c, func(ctx context.Context, s subject.Subject, w *evidence.Writer) error {
 			return filesystem.Collect(ctx, s, w, filesystem.Options{})
 		})
+	case "child-indicators":
+		return childIndicators(args[0], args[1])
 	case "child-core":
 		pid, err := strconv.Atoi(args[0])
 		if err != nil {
