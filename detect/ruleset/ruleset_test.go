@@ -90,3 +90,22 @@ func TestClassify(t *testing.T) {
 		}
 	}
 }
+
+// TestBehaviour: rules in CEL are loaded beside the others, and may look at events of any kind.
+func TestBehaviour(t *testing.T) {
+	src, err := os.ReadFile("../behaviour/rules/file.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := write(t, map[string]string{"mine.yaml": strings.Replace(strings.Split(string(src), "\n---")[0], "id: ", "id: mine-", 1)})
+	s := Empty()
+	if err := s.Load(dir); err != nil {
+		t.Fatal(err)
+	}
+	if s.Loaded["behaviour"] != 1 || len(s.Refused) > 0 || s.Folders() != nil {
+		t.Errorf("%v %v %q", s.Loaded, s.Refused, s.Folders())
+	}
+	if r := s.Rules(); len(r) != 1 || !strings.HasPrefix(r[0].ID, "mine-") {
+		t.Errorf("%+v", r)
+	}
+}

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"testing"
 
 	"github.com/sherd-forensics/sherd/detect"
@@ -61,8 +63,8 @@ func BenchmarkMatch(b *testing.B) {
 	for _, way := range []string{"index", "naive"} {
 		b.Run(way, func(b *testing.B) {
 			s := benchRules(300)
-			s.unsorted = way == "naive"
-			list := benchEvents(100_000)
+			s.plain = way == "naive"
+			list := benchEvents(benchSize())
 			b.ReportAllocs()
 			n := 0
 			for b.Loop() {
@@ -74,4 +76,12 @@ func BenchmarkMatch(b *testing.B) {
 			b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "events/s")
 		})
 	}
+}
+
+// benchSize is 100,000 events, or what SIGMA_EVENTS says.
+func benchSize() int {
+	if n, err := strconv.Atoi(os.Getenv("SIGMA_EVENTS")); err == nil && n > 0 {
+		return n
+	}
+	return 100_000
 }

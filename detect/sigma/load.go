@@ -197,7 +197,7 @@ func (s *Set) rule(file string, n *yaml.Node) (*rule, error) {
 	case det == nil:
 		return r, errors.New("it has no detection")
 	}
-	l, err := source1(entry(n, "logsource"))
+	l, err := logsourceOf(entry(n, "logsource"))
 	if err != nil {
 		return r, err
 	}
@@ -214,7 +214,7 @@ func (s *Set) rule(file string, n *yaml.Node) (*rule, error) {
 	return r, nil
 }
 
-func source1(n *yaml.Node) (logsource, error) {
+func logsourceOf(n *yaml.Node) (logsource, error) {
 	if n == nil || n.Kind != yaml.MappingNode {
 		return logsource{}, errors.New("it has no logsource")
 	}

@@ -36,7 +36,7 @@ type Set struct {
 	own      bool // Sherd's own rules are being added
 	resolved bool
 	matcher  *matcher
-	unsorted bool
+	plain    bool // each rule is asked of each event, for comparison
 }
 
 // Empty makes a set without any rules.
@@ -146,7 +146,7 @@ type reading struct {
 func (s *Set) Answers(ctx context.Context, in detect.Input) ([]detect.Answer, error) {
 	s.Resolve()
 	if s.matcher == nil {
-		s.matcher = newMatcher(s.rules, !s.unsorted)
+		s.matcher = newMatcher(s.rules, !s.plain)
 	}
 	r := &reading{set: s, in: in, matches: map[*rule]*[2]found{}, hits: map[*rule][]*hit{}, present: map[*source]bool{}, strings: map[string]string{}}
 	var err error
