@@ -30,7 +30,7 @@ func parseCondition(s string, names []string, selections map[string]query.Node) 
 	}
 	c := &condition{selections: selections, names: names}
 	for i := 0; i < len(s); {
-		switch b := s[i]; {
+		switch b := s[i]; { //nolint:staticcheck // classes of bytes read better as conditions
 		case b == ' ' || b == '\t' || b == '\n' || b == '\r':
 			i++
 		case b == '(' || b == ')':

@@ -254,7 +254,7 @@ func (s *Set) Resolve() []detect.Refusal {
 }
 
 func (s *Set) forget(r *rule) {
-	delete(s.ids, r.Rule.ID)
+	delete(s.ids, r.ID)
 	for _, k := range []string{r.id, r.name} {
 		if s.byName[k] == r {
 			delete(s.byName, k)

@@ -105,7 +105,7 @@ func aRule(r *rand.Rand, i int) string {
 		fmt.Fprintf(&b, "  %s:\n", name)
 		for range 1 + r.IntN(2) {
 			f := pick(r, fieldNames(&s))
-			m, v := "", quote(phrase(r))
+			m, v := "", ""
 			switch r.IntN(12) {
 			case 0, 1, 2:
 				m = pick(r, []string{"|contains", "|startswith", "|endswith"})
@@ -128,7 +128,7 @@ func aRule(r *rand.Rand, i int) string {
 			case 10:
 				f, m, v = "timestamp", "|"+pick(r, []string{"minute", "hour", "day", "week", "month", "year"})+pick(r, []string{"", "|gte", "|lt"}), fmt.Sprint(pick(r, []int{3, 4, 24, 25, 11, 48, 2026, 30}))
 			default:
-				v = quote(pick(r, vocabulary))
+				v = quote(phrase(r))
 			}
 			fmt.Fprintf(&b, "    %s: %s\n", quote(f+m), v)
 		}

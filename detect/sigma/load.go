@@ -236,7 +236,7 @@ func (r *rule) describe(n *yaml.Node) error {
 		return fmt.Errorf("level %s is not known", clip(scalar(n, "level"), 40))
 	}
 	r.level, r.Severity, r.Language = level, level, Name
-	r.Rule.Title = clip(r.Title, 200)
+	r.Title = clip(r.Title, 200)
 	r.Rationale = clip(strings.Join(strings.Fields(scalar(n, "description")), " "), 2000)
 	for _, x := range []struct {
 		key string
@@ -278,21 +278,21 @@ func (s *Set) admit(r *rule) error {
 			return fmt.Errorf("%s names a rule of %s already", clip(key, 80), clip(other.file, 120))
 		}
 	}
-	r.Rule.ID = r.name
-	if r.Rule.ID == "" {
-		r.Rule.ID = r.id
+	r.ID = r.name
+	if r.ID == "" {
+		r.ID = r.id
 	}
-	if r.Rule.ID == "" {
-		r.Rule.ID = strings.ToLower(strings.Join(strings.FieldsFunc(r.Title, func(c rune) bool { return !word(c) }), "-"))
+	if r.ID == "" {
+		r.ID = strings.ToLower(strings.Join(strings.FieldsFunc(r.Title, func(c rune) bool { return !word(c) }), "-"))
 	}
-	r.Rule.ID = clip(r.Rule.ID, 120)
-	if s.ids[r.Rule.ID] {
-		return fmt.Errorf("there is a rule %s already", r.Rule.ID)
+	r.ID = clip(r.ID, 120)
+	if s.ids[r.ID] {
+		return fmt.Errorf("there is a rule %s already", r.ID)
 	}
 	if !s.own {
 		r.Origin = r.file
 	}
-	s.ids[r.Rule.ID] = true
+	s.ids[r.ID] = true
 	for _, key := range []string{r.id, r.name} {
 		if key != "" {
 			s.byName[key] = r

@@ -80,7 +80,8 @@ func sshd(after time.Duration, ip, message string) event.Event {
 	return event.Event{Time: epoch.Add(after).UnixNano(), Kind: event.LoginFailed, Parser: "syslog", Process: "sshd", SrcIP: ip, Message: message}
 }
 
-func guesses(n int, ip string) []event.Event {
+func guesses(n int) []event.Event {
+	const ip = "203.0.113.9"
 	var out []event.Event
 	for i := range n {
 		out = append(out, sshd(time.Duration(i)*time.Second, ip, "Failed password for root from "+ip))
@@ -122,9 +123,9 @@ func TestOwnRules(t *testing.T) {
 		{"k8s-rights-then-secrets", []event.Event{k8s(0, account, `{"verb":"create","resource":"selfsubjectrulesreviews"}`), k8s(time.Minute, account, `{"verb":"list","resource":"secrets"}`)},
 			[]event.Event{k8s(0, account, `{"verb":"list","resource":"secrets"}`), k8s(time.Minute, account, `{"verb":"create","resource":"selfsubjectrulesreviews"}`),
 				k8s(2*time.Minute, account+"2", `{"verb":"list","resource":"secrets"}`), k8s(20*time.Minute, account, `{"verb":"list","resource":"secrets"}`)}},
-		{"ssh-guessing", guesses(20, "203.0.113.9"), guesses(19, "203.0.113.9")},
-		{"ssh-guessed", append(guesses(20, "203.0.113.9"), sshd(time.Minute, "203.0.113.9", "Accepted password for root from 203.0.113.9")),
-			append(guesses(20, "203.0.113.9"), sshd(time.Minute, "198.51.100.7", "Accepted publickey for dana"), sshd(-time.Minute, "203.0.113.9", "Accepted password for root"))},
+		{"ssh-guessing", guesses(20), guesses(19)},
+		{"ssh-guessed", append(guesses(20), sshd(time.Minute, "203.0.113.9", "Accepted password for root from 203.0.113.9")),
+			append(guesses(20), sshd(time.Minute, "198.51.100.7", "Accepted publickey for dana"), sshd(-time.Minute, "203.0.113.9", "Accepted password for root"))},
 		{"audit-program-in-memory", []event.Event{audit("/memfd:x (deleted)", "EXECVE"), audit("/dev/shm/a", "EXECVE")},
 			[]event.Event{audit("/memfd:runc_cloned:/proc/self/exe (deleted)", "EXECVE"), audit("/usr/bin/x", "EXECVE"), audit("/dev/shm/a", "PATH")}},
 		{"cloudtrail-logging-stopped", []event.Event{trail("StopLogging", "")}, []event.Event{trail("StartLogging", ""), trail("StopLogging", `,"error_code":"AccessDenied"`)}},
