@@ -43,6 +43,9 @@ type Rule struct {
 	// Origin is the file that a rule came from, "" for what Sherd brings along. Rules of a user's hit and count like any other, but what
 	// they were blind for says nothing of how well Sherd itself could see.
 	Origin string
+	// Deeper rules read what an interpreter keeps in its memory, in a form that changes with its versions. What they can't tell is a gap and
+	// lowers the confidence, but is no reason not to call a container clean: what an intruder in there does next is seen by other rules.
+	Deeper bool
 	check  func(*Facts, *Answer)
 }
 

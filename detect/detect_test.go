@@ -158,6 +158,24 @@ var cases = map[string]struct {
 		s.Files[len(s.Files)-1].Mode = 0o666
 	}, verdict.Low, "inventory"},
 	"file-data-changed": {func(*detecttest.Scene) {}, verdict.Info, "inventory"},
+	"network-mining-protocol": {func(s *detecttest.Scene) {
+		s.Connect(&s.Processes[0], 9, "203.0.113.9", 3333, 10, 20)
+		s.Cores[4001] = []byte(`....{"id":1,"method":"mining.subscribe","params":["cpuminer/2.5"]}....{"id":2, "method": "mining.authorize", "params":[]}`)
+	}, verdict.High, "memory"},
+	"process-tool-turned": {func(s *detecttest.Scene) {
+		s.AddFile("/data/cache/e.so", elf+"engine", 0o644, after)
+		s.Process(4017, 17, 4001, "/usr/bin/openssl", record.ExeImage, after).Cmdline = []record.Name{"openssl", "rsa", "-engine", "/data/cache/e.so"}
+	}, verdict.High, "target"},
+	"file-configuration-names-peer": {func(s *detecttest.Scene) {
+		s.ImageFile("/app/shop.json", `{"ledger":""}`, 0o644)
+		s.Replace("/app/shop.json", `{"ledger":"203.0.113.9:4444"}`, after)
+		s.Connect(&s.Processes[0], 9, "203.0.113.9", 4444, 10, 20)
+	}, verdict.Medium, "sockets"},
+	"file-log-cut": {func(s *detecttest.Scene) {
+		s.Extra["process/4001/fd/9"] = logLines(0, 60)
+		s.AddFile("/data/access.log", logLines(0, 20)+logLines(30, 50), 0o644, after)
+		s.Processes[0].FDs = append(s.Processes[0].FDs, record.FD{N: 9, Target: "/data/access.log (deleted)", Kind: "file", Deleted: true, Ino: 77, Flags: 1, Artifact: "process/4001/fd/9"})
+	}, verdict.High, "inventory"},
 	"environment-injects-code": {func(s *detecttest.Scene) {
 		s.AddFile("/data/cache/x.so", elf+"lib", 0o644, after)
 		s.Env[4001] = append(s.Env[4001], "LD_PRELOAD=/data/cache/x.so")

@@ -10,21 +10,21 @@ import (
 func evaluatedRules() []Rule {
 	return []Rule{
 		{
-			ID: "memory-script-evaluated", Title: "A program in JavaScript evaluated a text that reaches for commands", Severity: verdict.High, Technique: "T1059.007",
+			ID: "memory-script-evaluated", Deeper: true, Title: "A program in JavaScript evaluated a text that reaches for commands", Severity: verdict.High, Technique: "T1059.007",
 			Rationale: "V8 keeps the source of each script that it compiled. One that came from no file but from a string, and that hooks into requests or starts programs, is how code stays in an application without a file.",
 			FalseAlarms: "Templates, validators and loggers are compiled from strings too: only texts that start programs, load machine code or evaluate further text count. " +
 				"Bundles whose modules are evaluated one by one name their origin: graded low. A text that a client merely sent was never compiled and is no script of V8's.",
 			Needs: []Fact{Processes, Memory}, check: evaluatedScripts,
 		},
 		{
-			ID: "memory-code-evaluated", Title: "A program in Python evaluated a text that reaches for commands", Severity: verdict.High, Technique: "T1059.006",
+			ID: "memory-code-evaluated", Deeper: true, Title: "A program in Python evaluated a text that reaches for commands", Severity: verdict.High, Technique: "T1059.006",
 			Rationale: "CPython keeps the names in each piece of code and that it came from no file. Code from a string that starts programs, or that hooks into requests and evaluates what they hold, is how an intruder lives in an application.",
 			FalseAlarms: "Libraries make classes and functions of strings (named tuples, data classes, templates): theirs start no programs. Code that the interpreter's own arguments hold is the operator's. " +
 				"A text that a client merely sent was never compiled.",
 			Needs: []Fact{Processes, Memory}, check: evaluatedCode,
 		},
 		{
-			ID: "memory-class-without-file", Title: "A Java program runs a class that no archive holds and that starts programs", Severity: verdict.High, Technique: "T1620",
+			ID: "memory-class-without-file", Deeper: true, Title: "A Java program runs a class that no archive holds and that starts programs", Severity: verdict.High, Technique: "T1620",
 			Rationale: "Classes come from archives, whose directories a Java virtual machine keeps in memory. One that was defined from bytes alone, and that starts programs or defines further classes, came in afterwards.",
 			FalseAlarms: "Proxies, lambdas, expressions and pages are made into classes at run time, but start no programs. Engines for scripts that users write may: look at the class. " +
 				"A class that a client merely sent was never loaded: its name is no symbol of the virtual machine's.",

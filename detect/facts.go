@@ -48,8 +48,10 @@ type Process struct {
 	Env     []Variable
 	HasEnv  bool
 	EnvHash string // SHA-256 of the environment as the kernel shows it, "" if not collected
-	Maps    []Mapping
-	HasMaps bool
+	// EnvForms maps the SHA-256 of the environment in forms in which it may be written to how that form is called.
+	EnvForms map[string]string
+	Maps     []Mapping
+	HasMaps  bool
 }
 
 // Variable is one environment variable and where it stands in the process's environ.
@@ -81,11 +83,12 @@ type Mount = record.Mounted
 type Files struct {
 	Changes []inventory.Change // by path
 	Mounted []File             // ELF files and scripts on mounts
-	// Staged are files whose content is a process's environment, byte for byte; the value is that process's pid.
+	// Staged are files whose content is a process's environment, byte for byte or encoded.
 	Staged  map[string]Staged
 	Secrets []File // files on mounts of secrets
 	Node    []File // files on writable mounts by which a machine is steered
 	Locked  []Locked
+	Logs    []File // files that are named as logs are
 	// Image maps the hash of each ELF file of the image to its path.
 	Image map[string]string
 	// ByPath has the rows of files that processes run or map, as the container sees them.
@@ -104,10 +107,11 @@ func (x *Files) classFile(name string) bool {
 	return slices.ContainsFunc(x.Classes[path.Base(name)], func(p string) bool { return strings.HasSuffix(p, "/"+name+".class") })
 }
 
-// Staged is a file that holds a process's environment.
+// Staged is a file that holds a process's environment. Form is how it is written, "" as it is.
 type Staged struct {
 	File File
 	PID  int
+	Form string
 }
 
 // Settings are what image and runtime were told.
@@ -115,6 +119,7 @@ type Settings struct {
 	Env     map[string]string // as configured
 	Exposed map[int]bool      // ports
 	Args    []string          // commands, with their arguments
+	Labels  map[string]string
 }
 
 // Index prepares lookups; Load calls it, and so does whoever builds Facts by hand.

@@ -40,6 +40,7 @@ func networkRules() []Rule {
 			FalseAlarms: "Agents, proxies and builders do so by design: where image or runtime were told of it, by a variable or an argument, it is information.",
 			Needs:       []Fact{Processes, Sockets, Config}, check: runtimeSockets,
 		},
+		miningRule,
 	}
 }
 

@@ -114,13 +114,24 @@ func (f *Facts) search(p *Process, literal string, pattern *regexp.Regexp) []mat
 	return out
 }
 
+// forgotten notes what can't be told of a process whose memory was not kept.
+func (f *Facts) forgotten(a *Answer, p *Process, what string) bool {
+	if _, kept := f.Cite(p.Dir+"/core", 0, 0); kept {
+		return false
+	}
+	if p.State != "Z" && p.State != "X" {
+		a.blind(what+Describe(p), "its memory was not kept")
+	}
+	return true
+}
+
 func machineKeys(f *Facts, a *Answer) {
 	if !slices.ContainsFunc(f.Sockets, func(s Socket) bool { return Metadata(&s) && (!s.Shared || len(s.Others) == 0) }) {
 		return
 	}
 	for i := range f.Processes[:min(len(f.Processes), maxSearches)] {
 		p := &f.Processes[i]
-		if f.otherRoot(p) || f.noMaps(a, p) {
+		if f.otherRoot(p) || f.noMaps(a, p) || f.forgotten(a, p, "whether keys of the machine are in the memory of ") {
 			continue
 		}
 		for _, m := range f.search(p, "AccessKeyId", keyID) {
@@ -143,7 +154,7 @@ func runtimeOrders(f *Facts, a *Answer) {
 	told := f.toldOfRuntime()
 	for _, c := range f.runtimeConnections() {
 		p := c.process
-		if f.noMaps(a, p) {
+		if f.noMaps(a, p) || f.forgotten(a, p, "what the container runtime was ordered by ") {
 			continue
 		}
 		seen := map[string]bool{f.Container.ID: true}

@@ -47,6 +47,7 @@ func processRules() []Rule {
 			FalseAlarms: "Rotated logs, temporary files and databases that are deleted while open are no executables and don't count.",
 			Needs:       []Fact{Processes}, check: deletedProgramOpen,
 		},
+		turnedToolRule,
 	}
 }
 
@@ -54,7 +55,7 @@ func foreignProgram(f *Facts, a *Answer) {
 	for i := range f.Processes {
 		p := &f.Processes[i]
 		o := f.originOf(p)
-		if o.blind != "" {
+		if o.blind != "" && !f.ended(p) {
 			a.blind("the program of "+Describe(p), o.blind)
 		}
 		if o.words == "" {

@@ -217,6 +217,15 @@ func TestOrdersToTheRuntime(t *testing.T) {
 	}
 }
 
+// Without the memory's bytes nobody can tell what was ordered.
+func TestOrdersWithoutMemory(t *testing.T) {
+	s := detecttest.Busy()
+	startedContainer(s)
+	if a := run(t, s, "cores")["memory-runtime-order"]; a.State() != detect.Blind {
+		t.Errorf("is %+v", a)
+	}
+}
+
 // Keys are looked for only where the metadata service was asked, and only their ids are told.
 func TestMachineKeys(t *testing.T) {
 	s := detecttest.Busy()

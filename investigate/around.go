@@ -5,7 +5,9 @@ import (
 	"slices"
 
 	"github.com/sherd-forensics/sherd/detect"
+	"github.com/sherd-forensics/sherd/event"
 	"github.com/sherd-forensics/sherd/evidence/record"
+	"github.com/sherd-forensics/sherd/internal/redact"
 	"github.com/sherd-forensics/sherd/verdict"
 )
 
@@ -41,6 +43,7 @@ func (w *work) scopeAround() {
 			w.add(verdict.Entity{Type: verdict.EntityAddress, Value: detect.Peer(c.RemoteIP, c.RemotePort), Role: "peer", Why: "connected with " + detect.DescribeSharer(s), Citations: []verdict.Citation{c.Cite, s.Cite}})
 		}
 	}
+	w.scopeNode()
 	suspects := w.foreign()
 	for i := range w.findings {
 		f := &w.findings[i]
@@ -52,6 +55,63 @@ func (w *work) scopeAround() {
 			w.add(verdict.Entity{Type: verdict.EntityAddress, Value: f.Peer, Role: "metadata service", Why: f.Statement, Citations: f.Citations})
 		case f.Rule == "memory-machine-keys" && suspect:
 			w.add(verdict.Entity{Type: verdict.EntityCredential, Value: escaped(f.Key), Role: "within reach", Why: f.Statement, Citations: f.Citations})
+		}
+	}
+}
+
+// aroundEvents are the starts of processes of other containers that share the pid namespace; those that reached in weigh.
+func (w *work) aroundEvents(add func(Event)) {
+	intruders := w.intruders()
+	for i := range w.f.Sharers {
+		s := &w.f.Sharers[i]
+		if s.StartTime == 0 || !slices.Contains(s.Shares, "pid") {
+			continue
+		}
+		add(Event{Time: s.StartTime, TimeKind: event.Started, Kind: event.ProcessStarted, Text: detect.DescribeSharer(s) + " starts, running " + clip(string(s.Exe), 120),
+			Marked: slices.Contains(intruders, s), Citations: []verdict.Citation{s.Cite}})
+	}
+}
+
+// scopeNode names the machine where something reached it, or could have.
+func (w *work) scopeNode() {
+	name := w.f.Host.Hostname
+	if name == "" {
+		return
+	}
+	for i := range w.findings {
+		f := &w.findings[i]
+		if words, role := escape(f); words != "" {
+			e := verdict.Entity{Type: verdict.EntityNode, Value: escaped(name), Role: role, Why: f.Statement, Citations: f.Citations}
+			if c, ok := w.f.Cite("host/host.json", 0, 0); ok {
+				e.Citations = append(slices.Clone(f.Citations), c)
+			}
+			w.add(e)
+		}
+	}
+}
+
+// escape says in words what a finding means for the machine that the container runs on, and the machine's role then; "" if it means nothing.
+func escape(f *detect.Finding) (words, role string) {
+	if !weighs(f) {
+		return "", ""
+	}
+	switch f.Rule {
+	case "file-steers-node", "node-kernel-helper":
+		return "look at that machine too", "reached"
+	case "memory-runtime-order":
+		return "look into that container and at the machine", "reached"
+	case "network-runtime-socket":
+		return "it can start containers that own the machine", "within reach"
+	}
+	return "", ""
+}
+
+// escaped tells of what reached the machine that the container runs on.
+func (w *work) escaped() {
+	for i := range w.findings {
+		f := &w.findings[i]
+		if words, _ := escape(f); words != "" {
+			w.effect(verdict.ImpactEscape, f.Technique, f.Statement+": "+words, f.Citations)
 		}
 	}
 }
@@ -82,7 +142,7 @@ func (w *work) reachedInto() []reach {
 				continue
 			}
 			for _, v := range p.Env {
-				if secretName.MatchString(v.Name) && v.Value != "" {
+				if redact.Name(v.Name) && v.Value != "" {
 					out = append(out, reach{v.Name, "readable by " + detect.DescribeSharer(s) + " in the memory of " + detect.Describe(p), nil, false, 0, []verdict.Citation{v.NameCite, s.Cite}})
 				}
 			}

@@ -47,6 +47,11 @@ func TestIntrudersDebugContainer(t *testing.T) {
 			t.Errorf("%v: %+v", want, e)
 		}
 	}
+	if !slices.ContainsFunc(r.Verdict.Story, func(s verdict.Step) bool {
+		return strings.Contains(s.Statement, "of another container (cdcdcdcdcdcd) starts")
+	}) {
+		t.Errorf("story %+v", r.Verdict.Story)
+	}
 	if e := entity(r, verdict.EntityProcess, "/usr/bin/python3"); e != nil && e.PID != 31 {
 		t.Errorf("pid %d", e.PID)
 	}
@@ -97,6 +102,9 @@ func TestStartedContainer(t *testing.T) {
 		record.Socket{Family: "unix", Protocol: "stream", State: "established", Inode: 9902, PeerInode: 9901, Path: "/run/docker.sock"})
 	s.Cores[4001] = []byte(elf + `{"Id":"` + id + `","Warnings":[]}`)
 	r := judge(t, s)
+	if e := entity(r, verdict.EntityNode, "node1"); e == nil || e.Role == "" {
+		t.Errorf("the machine: %+v", r.Verdict.Scope)
+	}
 	if e := entity(r, verdict.EntityContainer, id); e == nil || e.Role != "started" || !effect(r, verdict.ImpactEscape, id[:12]) {
 		t.Errorf("%+v %+v", r.Verdict.Scope, r.Verdict.Impact)
 	}

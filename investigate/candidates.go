@@ -77,6 +77,10 @@ func (w *work) nearby(first *arrival, named map[*request]bool) []candidate {
 	case len(believed) > 1 && len(believed) <= 4 && oneClient(believed) && len(named) == 0 && whole:
 		out = append(out, w.candidate(graph.RequestsOfOne, first, graph.CauseConfidence(graph.RequestsOfOne), believed...))
 	default:
+		if r := w.onlyOne(); r != nil && len(named) == 0 && whole && (slices.ContainsFunc(believed, func(x *request) bool { return x.Cite == r.Cite }) || first.bound && r.Time <= first.time+near) {
+			// When a connection was first heard of is a bound: what made it may have been asked for before.
+			out = append(out, w.candidate(graph.RequestStandsOut, nil, graph.CauseConfidence(graph.RequestStandsOut), r))
+		}
 		for _, r := range believed[:min(len(believed), maxCandidates)] {
 			out = append(out, w.candidate(graph.RequestNear, first, graph.CauseConfidence(graph.RequestNear)/float64(len(believed)), r))
 		}

@@ -25,6 +25,7 @@ type arrival struct {
 	words   string // "/x was created"
 	node    string // its ID in the graph
 	cites   []verdict.Citation
+	bound   bool // it was no later than time, and may have been before
 }
 
 // arrivals are the first appearances of what is foreign, by time: births of the files that which names, starts of processes, and calls.
@@ -43,7 +44,7 @@ func (w *work) arrivals(which func(*detect.Finding) bool) []arrival {
 			continue
 		}
 		verb := " was created"
-		if f.Rule == "file-program-replaced" || f.Rule == "file-configuration-changed" && !strings.Contains(f.Statement, " was added") {
+		if f.Rule == "file-program-replaced" || f.Rule == "file-configuration-names-peer" || f.Rule == "file-configuration-changed" && !strings.Contains(f.Statement, " was added") {
 			verb = " was changed"
 		}
 		file(arrival{time: f.When, path: f.Path, entity: verdict.EntityFile + ":" + escaped(f.Path), node: fileNode(f.Path), words: clip(f.Path, 120) + verb, cites: f.Citations})
@@ -51,7 +52,7 @@ func (w *work) arrivals(which func(*detect.Finding) bool) []arrival {
 	for i := range w.findings {
 		f := &w.findings[i]
 		if p := w.f.Process(f.PID); p != nil && weighs(f) && f.When != 0 && f.Peer != "" {
-			out = append(out, arrival{time: f.When, entity: verdict.EntityAddress + ":" + f.Peer, node: addressNode(f.Peer), words: detect.Describe(p) + " was first known to speak with " + f.Peer, cites: f.Citations})
+			out = append(out, arrival{time: f.When, entity: verdict.EntityAddress + ":" + f.Peer, node: addressNode(f.Peer), words: detect.Describe(p) + " was first known to speak with " + f.Peer, cites: f.Citations, bound: true})
 		}
 	}
 	for _, p := range w.foreign() {

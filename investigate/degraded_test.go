@@ -99,7 +99,7 @@ func TestCutShort(t *testing.T) {
 				t.Fatal(err)
 			}
 			opened := 0
-			for tenth := 1; tenth <= 9; tenth++ {
+			for _, tenth := range []int{3, 5, 7, 9} {
 				path := filepath.Join(t.TempDir(), "cut.sherd")
 				if err := os.WriteFile(path, whole[:len(whole)*tenth/10], 0o600); err != nil {
 					t.Fatal(err)

@@ -87,11 +87,11 @@ func formOf(line []byte) string {
 
 // jsonForm walks over the strings of an object's first level. It need not be exact: the same writer's lines come out the same.
 func jsonForm(b, out []byte) []byte {
-	depth, start := 0, -1
+	depth := 0
 	for i := 0; i < len(b) && len(out) < 200; i++ {
-		switch c := b[i]; {
-		case c == '"':
-			start = i + 1
+		switch b[i] {
+		case '"':
+			start := i + 1
 			for i++; i < len(b) && b[i] != '"'; i++ {
 				if b[i] == '\\' {
 					i++
@@ -119,9 +119,9 @@ func jsonForm(b, out []byte) []byte {
 				}
 			}
 			i = k
-		case c == '{' || c == '[':
+		case '{', '[':
 			depth++
-		case c == '}' || c == ']':
+		case '}', ']':
 			depth--
 		}
 	}

@@ -14,9 +14,11 @@ import (
 
 	"github.com/sherd-forensics/sherd/detect"
 	"github.com/sherd-forensics/sherd/detect/indicator"
+	"github.com/sherd-forensics/sherd/detect/program"
 	"github.com/sherd-forensics/sherd/event"
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/evidence/record"
+	"github.com/sherd-forensics/sherd/internal/redact"
 	"github.com/sherd-forensics/sherd/investigate/graph"
 	"github.com/sherd-forensics/sherd/parse/inventory"
 	"github.com/sherd-forensics/sherd/target"
@@ -31,6 +33,8 @@ type Options struct {
 	Languages []detect.Language
 	// Events gives the package's events, each time from the start; nil where nobody can read them.
 	Events iter.Seq2[*event.Event, error]
+	// Reveal leaves secrets in statements and command lines as they are.
+	Reveal bool
 }
 
 // Result is a verdict with what pictures and headers need. Its strings are fit to be shown, except where a field says
@@ -59,6 +63,8 @@ type Result struct {
 	Members []Member
 	Moves   []Move
 	Shared  []Link
+	// Revealed is true if secrets were left as they are, by Options.Reveal.
+	Revealed bool
 	// Own are the container's addresses, as its connections show them; loopback is none.
 	Own []string
 }
@@ -123,7 +129,9 @@ type work struct {
 	findings []detect.Finding // by severity, then time
 	requests []request        // logged requests around what weighs, by time
 	logs     logSummary
-	entry    string // the way in, for advice
+	entry    string                    // the way in, for advice
+	programs map[string]*program.Facts // foreign programs by SHA-256
+	held     []held
 	r        *Result
 	gaps     []verdict.Gap
 	g        *graph.Graph
@@ -139,7 +147,7 @@ func Investigate(ctx context.Context, p *evidence.Package, o Options) (*Result, 
 	if err != nil {
 		return nil, err
 	}
-	w := &work{p: p, f: f, r: &Result{}}
+	w := &work{p: p, f: f, r: &Result{Revealed: o.Reveal}}
 	if err := w.rules(ctx, o); err != nil {
 		return nil, err
 	}
@@ -154,6 +162,14 @@ func Investigate(ctx context.Context, p *evidence.Package, o Options) (*Result, 
 	if err := w.languages(ctx, o); err != nil {
 		return nil, err
 	}
+	if err := w.describePrograms(ctx); err != nil {
+		return nil, err
+	}
+	if err := w.readMemory(ctx); err != nil {
+		return nil, err
+	}
+	w.r.Answers = w.answers
+	w.collectFindings()
 	v := &w.r.Verdict
 	v.Schema = verdict.Schema
 	v.Target = w.target()
@@ -177,6 +193,9 @@ func Investigate(ctx context.Context, p *evidence.Package, o Options) (*Result, 
 	w.next()
 	v.Gaps = w.gaps
 	w.fill()
+	if !o.Reveal {
+		w.hideSecrets()
+	}
 	if err := v.Check(); err != nil {
 		return nil, fmt.Errorf("the verdict is not proven throughout: %w", err)
 	}
@@ -336,6 +355,9 @@ func (w *work) processRow(p *detect.Process, depth int) Process {
 		if line += string(a); len(line) > 512 {
 			break
 		}
+	}
+	if !w.r.Revealed {
+		line = redact.Text(line) // before it is cut: half a token is not known as one
 	}
 	return Process{
 		PID: p.PID, ContainerPID: p.ContainerPID, PPID: p.PPID, Depth: depth, Comm: clip(string(p.Comm), 40), Cmdline: clip(line, 200),

@@ -31,7 +31,7 @@ const (
 	weightMedium   = 0.60
 )
 
-// Clean loses perMiss for each of up to maxMisses things that the capture missed against its will. For inconclusive it is the share of the
+// Clean loses perMiss for each of up to maxMisses things that the capture missed against its will or that a deeper rule could not read. For inconclusive it is the share of the
 // rules that could be asked, halved. All of them shrink by up to blindShare with the share of rules that were blind.
 const (
 	maxClean   = 0.84
@@ -44,13 +44,17 @@ const (
 func (w *work) judge() {
 	highs, criticals, mediums := 0, 0, 0
 	doubt := 1.0
-	asked, sighted := 0.0, 0.0
+	asked, sighted, deeper := 0.0, 0.0, 0
 	for i := range w.answers {
 		a := &w.answers[i]
 		if a.Rule.Severity.Rank() >= verdict.Medium.Rank() && a.Rule.Origin == "" {
 			asked++
-			if len(a.Blind) == 0 {
+			switch {
+			case len(a.Blind) == 0:
 				sighted++
+			case a.Rule.Deeper:
+				sighted++
+				deeper++
 			}
 		}
 		switch a.Gravest() {
@@ -76,7 +80,7 @@ func (w *work) judge() {
 	case share < 1 || w.p.Truncated() || len(w.essentialGaps()) > 0:
 		v.Verdict, v.Confidence = verdict.Inconclusive, share/2
 	default:
-		v.Verdict, v.Confidence = verdict.Clean, maxClean-perMiss*float64(min(w.misses(), maxMisses))
+		v.Verdict, v.Confidence = verdict.Clean, maxClean-perMiss*float64(min(w.misses()+deeper, maxMisses))
 	}
 	v.Confidence *= 1 - blindShare*(1-share)
 	v.Confidence = math.Round(100*min(v.Confidence, maxAny)) / 100

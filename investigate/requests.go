@@ -94,10 +94,10 @@ func (w *work) rareOnes(all []*request) []*request {
 	return out
 }
 
-// leads are findings worth a look into the logs: those that weigh, and settings that changed when entry points change them too, which a
-// request may have asked for.
+// leads are findings worth a look into the logs: those that weigh, and settings and programs that changed when or where entry points and
+// updates change them too, which a request may have asked for.
 func leads(f *detect.Finding) bool {
-	return weighs(f) || f.Rule == "file-configuration-changed" && f.When != 0
+	return weighs(f) || (f.Rule == "file-configuration-changed" || f.Rule == "file-program-replaced") && f.When != 0
 }
 
 // anchors are the times around which requests matter.

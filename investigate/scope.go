@@ -2,15 +2,14 @@ package investigate
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/dustin/go-humanize"
 
 	"github.com/sherd-forensics/sherd/detect"
 	"github.com/sherd-forensics/sherd/evidence/record"
+	"github.com/sherd-forensics/sherd/internal/redact"
 	"github.com/sherd-forensics/sherd/verdict"
 )
 
@@ -43,6 +42,9 @@ func (w *work) add(e verdict.Entity) {
 	if n >= maxScope {
 		w.gap("more of type "+e.Type, fmt.Sprintf("only %d are listed", maxScope), "the findings name the rest")
 		return
+	}
+	if words := w.programWords(e.SHA256); words != "" && (e.Type == verdict.EntityFile || e.Type == verdict.EntityProcess && !strings.HasPrefix(e.Value, "/")) {
+		e.Why += "; " + words
 	}
 	e.Citations = unique(e.Citations)
 	v.Scope = append(v.Scope, e)
@@ -131,7 +133,7 @@ func (w *work) scopeFiles() {
 		}
 		role := "foreign"
 		switch f.Rule {
-		case "file-program-replaced", "file-configuration-changed", "file-gained-privilege":
+		case "file-program-replaced", "file-configuration-changed", "file-gained-privilege", "file-log-cut", "file-configuration-names-peer":
 			role = "changed"
 		case "file-locked-many":
 			role = "note"
@@ -141,7 +143,10 @@ func (w *work) scopeFiles() {
 				continue
 			}
 		default:
-			continue
+			// Rules in languages of their own say so of a file that can run.
+			if !f.Foreign || !strings.HasPrefix(f.Rule, "yara") {
+				continue
+			}
 		}
 		why := f.Statement
 		if f.Rule == "process-foreign-program" {
@@ -248,9 +253,6 @@ func (w *work) scopeAddresses() {
 	}
 }
 
-// secretName matches names of variables that usually hold secrets. Their values are never shown.
-var secretName = regexp.MustCompile(`(?i)(PASS(WORD|WD|PHRASE)?$|PASSWORD|SECRET|TOKEN|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|ENCRYPTION_?KEY|SIGNING_?KEY|CREDENTIAL|_DSN$|^DSN$|DATABASE_URL|CONNECTION_?STRING|_PAT$|MONGO(DB)?_UR[IL]|REDIS_URL|AMQP_URL)`)
-
 // reach is a secret that a foreign process could read.
 type reach struct {
 	value, why string
@@ -285,7 +287,7 @@ func (w *work) reaches() []reach {
 				whose = "the environment of " + detect.Describe(q)
 			}
 			for _, v := range q.Env {
-				if secretName.MatchString(v.Name) && v.Value != "" {
+				if redact.Name(v.Name) && v.Value != "" {
 					add(reach{v.Name, "readable by " + detect.Describe(p) + " in " + whose, p, false, 0, []verdict.Citation{v.NameCite, p.Cite}})
 				}
 			}
@@ -338,6 +340,9 @@ func (w *work) scopeCredentials() {
 	for _, r := range w.reaches() {
 		w.add(verdict.Entity{Type: verdict.EntityCredential, Value: r.value, Role: "within reach", Why: r.why, Citations: r.cites})
 	}
+	for _, h := range w.held {
+		w.add(verdict.Entity{Type: verdict.EntityCredential, Value: h.value, Role: "held", Why: detect.Describe(h.process) + " held it in its memory: " + h.words, Citations: h.cites})
+	}
 }
 
 func (w *work) impact() {
@@ -346,6 +351,7 @@ func (w *work) impact() {
 		w.credentials()
 		w.exfiltration()
 		w.resource()
+		w.mined()
 		w.staged()
 		w.openDoors()
 		w.destroyed()
@@ -423,6 +429,14 @@ func (w *work) credentials() {
 	if len(files) > 0 {
 		w.effect(verdict.ImpactCredential, "T1552.001", list(files, 8)+" could be read by foreign processes", fileCites[:min(len(fileCites), 16)])
 	}
+	var names []string
+	var cites []verdict.Citation
+	for _, h := range w.held {
+		names, cites = append(names, h.words+" by "+detect.Describe(h.process)), append(cites, h.cites...)
+	}
+	if len(names) > 0 {
+		w.effect(verdict.ImpactCredential, "T1552", "held in memory: "+list(names, 8), cites[:min(len(cites), 16)])
+	}
 }
 
 func (w *work) exfiltration() {
@@ -444,25 +458,12 @@ func (w *work) exfiltration() {
 	}
 }
 
-// resource tells of foreign processes that used much processor time for their age, each and in sum.
-func (w *work) resource() {
-	var total int64
-	var cites []verdict.Citation
-	count := 0
-	for _, p := range w.foreign() {
-		if !w.f.Foreign(p) {
-			continue
+// mined tells of foreign processes that know a mining pool.
+func (w *work) mined() {
+	for i := range w.findings {
+		if f := &w.findings[i]; f.Rule == miningRule.ID && f.Severity == verdict.Low {
+			w.effect(verdict.ImpactResource, f.Technique, f.Statement, f.Citations)
 		}
-		total, count = total+p.CPUTime, count+1
-		cites = append(cites, p.Cite)
-		age := w.f.Host.Realtime - p.StartTime
-		if w.f.Host.Realtime == 0 || p.StartTime == 0 || age <= 0 || p.CPUTime < int64(30*time.Second) || p.CPUTime < age/2 {
-			continue
-		}
-		w.effect(verdict.ImpactResource, "T1496", fmt.Sprintf("%s used %s of processor time in %s", detect.Describe(p), span(p.CPUTime), span(age)), []verdict.Citation{p.Cite})
-	}
-	if hours := float64(total) / float64(time.Hour); count > 1 && hours >= 0.1 {
-		w.effect(verdict.ImpactResource, "T1496", fmt.Sprintf("at least %.1f processor hours were used by %d foreign processes that still ran", hours, count), cites[:min(len(cites), 16)])
 	}
 }
 
@@ -484,24 +485,6 @@ func (w *work) destroyed() {
 				statement, cites = statement+"; "+words, append(slices.Clone(cites), more...)
 			}
 			w.effect(verdict.ImpactDestruction, f.Technique, statement, cites)
-		}
-	}
-}
-
-// escaped tells of what reached the machine that the container runs on.
-func (w *work) escaped() {
-	for i := range w.findings {
-		f := &w.findings[i]
-		if !weighs(f) {
-			continue
-		}
-		switch f.Rule {
-		case "file-steers-node", "node-kernel-helper":
-			w.effect(verdict.ImpactEscape, f.Technique, f.Statement+": look at that machine too", f.Citations)
-		case "memory-runtime-order":
-			w.effect(verdict.ImpactEscape, f.Technique, f.Statement+": look into that container and at the machine", f.Citations)
-		case "network-runtime-socket":
-			w.effect(verdict.ImpactEscape, f.Technique, f.Statement+": it can start containers that own the machine", f.Citations)
 		}
 	}
 }

@@ -40,6 +40,7 @@ const maxTold = 60
 func Together(results []*Result) *Result {
 	t := &together{r: &Result{Graph: &graph.Graph{}}}
 	for _, r := range canonical(results) {
+		t.r.Revealed = t.r.Revealed || r.Revealed
 		t.take(r)
 	}
 	t.relate()
@@ -419,9 +420,7 @@ func (t *together) graph(i int, g *graph.Graph) {
 			n.ID += "/" + n.Label
 		case !strings.HasPrefix(n.ID, "address:"):
 			n.ID = itoa(i) + "/" + n.ID
-			if n.Kind == graph.Process {
-				n.Note = t.r.Members[i].Name + ": " + n.Note
-			}
+			n.Container = t.r.Members[i].Name
 		}
 		to[k] = t.r.Graph.Add(n)
 	}

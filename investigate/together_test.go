@@ -2,6 +2,7 @@ package investigate_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
@@ -10,7 +11,6 @@ import (
 	"github.com/sherd-forensics/sherd/detect/detecttest"
 	"github.com/sherd-forensics/sherd/evidence/record"
 	"github.com/sherd-forensics/sherd/investigate"
-	"github.com/sherd-forensics/sherd/report"
 	"github.com/sherd-forensics/sherd/verdict"
 )
 
@@ -119,14 +119,13 @@ func TestTogetherOrder(t *testing.T) {
 		}
 		var b, mine bytes.Buffer
 		r := investigate.Together(in)
-		if err := report.JSON(&b, &r.Verdict); err != nil {
-			t.Fatal(err)
-		}
-		if err := report.Text(&b, r, report.Options{Verbose: true}); err != nil {
-			t.Fatal(err)
-		}
-		if err := report.JSON(&mine, &results[0].Verdict); err != nil {
-			t.Fatal(err)
+		for _, w := range []struct {
+			to   *bytes.Buffer
+			what any
+		}{{&b, r.Verdict}, {&b, r.Members}, {&b, r.Moves}, {&b, r.Shared}, {&b, r.Graph}, {&b, r.Timeline}, {&mine, results[0].Verdict}} {
+			if err := json.NewEncoder(w.to).Encode(w.what); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if first == nil {
 			first, own = b.Bytes(), mine.Bytes()

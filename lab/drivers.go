@@ -180,12 +180,20 @@ func (d dockerDriver) run(ctx context.Context, c *Container, img image.Image) er
 	case c.Spec.HostNetwork:
 		args = append(args, "--network", "host")
 	}
+	if c.Spec.RotateAt != "" {
+		args = append(args, "--log-opt", "max-size="+c.Spec.RotateAt, "--log-opt", "max-file=100")
+	}
 	id, err := d.docker(ctx, c.Spec.Storage, append(append(args, img.Ref), c.Spec.Args...)...)
 	if err != nil {
 		return err
 	}
 	c.ID, c.Target = id, "docker://"+c.Name
-	out, err := d.docker(ctx, c.Spec.Storage, "inspect", "--format", "{{.State.Pid}} {{.LogPath}} {{.NetworkSettings.IPAddress}}", id)
+	return d.learn(ctx, c)
+}
+
+// learn asks for what changes with each start.
+func (d dockerDriver) learn(ctx context.Context, c *Container) error {
+	out, err := d.docker(ctx, c.Spec.Storage, "inspect", "--format", "{{.State.Pid}} {{.LogPath}} {{.NetworkSettings.IPAddress}}", c.ID)
 	if err != nil {
 		return err
 	}

@@ -28,6 +28,7 @@ type RunSpec struct {
 	User     string   // "0:0"
 	Labels   map[string]string
 	CapAdd   []string // "SYS_PTRACE"
+	RotateAt string   // Docker: the size at which the runtime begins another file for the log, "128k"
 	// HostNetwork shares the host's network namespace instead of having an address on the lab's bridge.
 	HostNetwork bool
 	// PIDOf and NetworkOf are containers whose namespaces it shares.
@@ -147,7 +148,7 @@ func (c *Container) answer(ctx context.Context) error {
 	}
 	client := http.Client{Timeout: 2 * time.Second}
 	var last error
-	ok := waitFor(ctx, 20*time.Second, func() bool {
+	ok := waitFor(ctx, 45*time.Second, func() bool {
 		var resp *http.Response
 		if resp, last = client.Get(c.URL + "/healthz"); last != nil {
 			return false
@@ -178,6 +179,24 @@ func (c *Container) Stop() error { return c.do(driver.stop) }
 
 // Kill ends its processes at once.
 func (c *Container) Kill() error { return c.do(driver.kill) }
+
+// Restart ends the container and has its runtime start the same one again: its files stay, its memory does not.
+func (c *Container) Restart(ctx context.Context) error {
+	if c.Runtime != Docker {
+		return fmt.Errorf("containers of %s are not started again here", c.Runtime)
+	}
+	if err := c.Stop(); err != nil {
+		return err
+	}
+	d := dockerDriver{c.lab}
+	if err := d.simple(ctx, c, "start", c.Name); err != nil {
+		return err
+	}
+	if err := d.learn(ctx, c); err != nil {
+		return err
+	}
+	return c.answer(ctx)
+}
 
 // Pause freezes it.
 func (c *Container) Pause() error { return c.do(driver.pause) }

@@ -31,7 +31,8 @@ type Scenario struct {
 	// Steps happen one after the other.
 	Steps []Step `yaml:"steps"`
 	// Variants are when the evidence is taken: "running", just afterwards; "noise", after a while of honest work; "exited", after
-	// the container has ended. None is running alone.
+	// the container has ended; "restarted", after it has ended and begun again; "buried", after some thousand requests more, when
+	// the runtime has rotated its log away from what the intruder did. None is running alone.
 	Variants []string      `yaml:"variants"`
 	Truth    ScenarioTruth `yaml:"-"`
 	// OtherTruths are by the other container's name; evidence is taken of those that have one.
@@ -49,6 +50,11 @@ type Victim struct {
 	Volumes  []string `yaml:"volumes"` // VOLUME is a directory of the scenario's own, with what its folder volume holds; RUNTIME_SOCKET is Docker's
 	CapAdd   []string `yaml:"cap_add"`
 	Args     []string `yaml:"args"`
+	// Listen has the intruder's listener on this port before the container starts, for images that know it beforehand. Only one
+	// container at a time can have it.
+	Listen int `yaml:"listen"`
+	// RotateAt is the size of the log at which Docker begins another: "128k".
+	RotateAt string `yaml:"rotate_at"`
 	// Metadata gives it a cloud's metadata service at its usual address, made up and in a network namespace of its own.
 	Metadata bool `yaml:"metadata"`
 }
@@ -81,6 +87,10 @@ type Step struct {
 	// sent as the archive of its classes.
 	Request string `yaml:"request"`
 	Body    string `yaml:"body"`
+	// Called waits for the image's own program to call the intruder's listener: nobody has to break in. It is the intruder's.
+	Called bool `yaml:"called"`
+	// Volume is what somebody on the host writes into the scenario's volume: From is a file of the scenario.
+	Volume *Upload `yaml:"volume"`
 	// Calls waits for the program that the step has started to call the intruder's listener.
 	Calls bool `yaml:"calls"`
 	// Signal is sent to the container's first process: "HUP".
@@ -95,8 +105,8 @@ type Upload struct {
 }
 
 // ScenarioTruth is what a verdict on the scenario must say and must not. ${C2}, ${C2_HOST}, ${C2_PORT}, ${HOST}, ${SHA256} (of what
-// the intruder brought), ${EXE} (of the process that called), ${ID}, ${NAME}, ${NAME.host} and ${NAME.id} (of a container) and ${CREATED} (the
-// id of one that the intruder started) stand for what is known only when it has run.
+// the intruder brought), ${EXE} (of the process that called), ${ID}, ${NAME}, ${NAME.host} and ${NAME.id} (of a container) ${CREATED} (the
+// id of one that the intruder started) and ${NODE} (the machine) stand for what is known only when it has run.
 type ScenarioTruth struct {
 	Verdict []string `yaml:"verdict"` // any of these is right
 	// Entry is nil for a control.
@@ -182,14 +192,6 @@ func strictly(path string, into any) error {
 // Control reports whether nothing bad happens.
 func (s *Scenario) Control() bool { return s.Truth.Entry == nil }
 
-// load is Busy for a while.
-func (c *Container) load(ctx context.Context, d time.Duration) error {
-	busy, cancel := context.WithTimeout(ctx, d)
-	defer cancel()
-	_, err := c.Busy(busy)
-	return err
-}
-
 // step does one step and says whether it was the intruder's.
 func (b *intrusion) step(ctx context.Context, s *Scenario, step *Step) (bad bool, err error) {
 	caller := b
@@ -223,7 +225,7 @@ func (b *intrusion) step(ctx context.Context, s *Scenario, step *Step) (bad bool
 		if err != nil {
 			return true, err
 		}
-		text, err := b.place(ctx, string(code))
+		text, err := b.place(ctx, s.Dir, string(code))
 		if err != nil {
 			return true, err
 		}
@@ -257,6 +259,14 @@ func (b *intrusion) step(ctx context.Context, s *Scenario, step *Step) (bad bool
 		}
 		b.truth.SHA256 = digest(content)
 		return true, b.upload(ctx, step.Upload.To, content, step.Upload.Mode)
+	case step.Called:
+		return true, b.called(ctx)
+	case step.Volume != nil:
+		content, err := read(step.Volume.From)
+		if err != nil {
+			return false, err
+		}
+		return false, os.WriteFile(filepath.Join(b.stage.p.volume, filepath.Clean("/"+step.Volume.To)), content, 0o644)
 	case len(step.Exec) > 0:
 		return false, b.c.exec(ctx, step.Exec, step.Background)
 	case step.Request != "":
@@ -295,16 +305,25 @@ func (b *intrusion) ask(ctx context.Context, s *Scenario, step *Step) error {
 
 // module compiles a module that knows the listener, and has the victim load it.
 func (b *intrusion) module(ctx context.Context, file string) error {
+	lib, err := b.compileModule(ctx, file)
+	if err != nil {
+		return err
+	}
+	return b.request(ctx, http.MethodPut, "/module", lib, http.StatusOK)
+}
+
+func (b *intrusion) compileModule(ctx context.Context, file string) ([]byte, error) {
 	host, port, err := net.SplitHostPort(b.c2.Addr)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	lib, err := b.lab.compileC(ctx, "module-"+b.c.Name+".so", file, "-shared", "-fPIC", `-DC2_HOST="`+host+`"`, "-DC2_PORT="+port)
+	name := "module-" + b.c.Name + ".so"
+	lib, err := b.lab.compileC(ctx, name, file, "-shared", "-fPIC", `-DC2_HOST="`+host+`"`, "-DC2_PORT="+port)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	b.truth.SHA256 = digest(lib)
-	return errors.Join(b.request(ctx, http.MethodPut, "/module", lib, http.StatusOK), os.Remove(filepath.Join(b.lab.base, "bin", "module-"+b.c.Name+".so")))
+	return lib, os.Remove(filepath.Join(b.lab.base, "bin", name))
 }
 
 func (b *intrusion) implantOr(ctx context.Context, from string, read func(string) ([]byte, error)) ([]byte, error) {
@@ -316,8 +335,15 @@ func (b *intrusion) implantOr(ctx context.Context, from string, read func(string
 
 // place puts what is known only now into the intruder's code: $HOST, $PORT (which python and node do), $ADDR{NAME}, where another
 // container's server is, $IMAGE, the image's name, $CREATED, the name of a container that it may start, $IMPLANT, a program, and $HOOK, a
-// library, both in base64.
-func (b *intrusion) place(ctx context.Context, code string) (string, error) {
+// library, both in base64; $MODULE is module.c of the scenario, compiled.
+func (b *intrusion) place(ctx context.Context, dir, code string) (string, error) {
+	if strings.Contains(code, "$MODULE") {
+		lib, err := b.compileModule(ctx, filepath.Join(dir, "module.c"))
+		if err != nil {
+			return "", err
+		}
+		code = strings.ReplaceAll(code, "$MODULE", base64.StdEncoding.EncodeToString(lib))
+	}
 	for name, o := range b.stage.of {
 		code = strings.ReplaceAll(code, "$ADDR{"+name+"}", o.c.Addr)
 	}
@@ -365,7 +391,11 @@ func (b *intrusion) fill(t ScenarioTruth, variant string) ScenarioTruth {
 	if name, ok := strings.CutPrefix(exe, "/memfd:"); ok {
 		exe = "memfd:" + name
 	}
-	pairs := []string{"${C2}", b.c2.Addr, "${C2_HOST}", host, "${C2_PORT}", port, "${SHA256}", b.truth.SHA256, "${EXE}", exe, "${HOST}", b.c.Host(), "${ID}", b.c.ID, "${CREATED}", b.stage.createdID()}
+	node, err := os.Hostname()
+	if err != nil {
+		node = "?" // a fact that nothing equals
+	}
+	pairs := []string{"${C2}", b.c2.Addr, "${C2_HOST}", host, "${C2_PORT}", port, "${SHA256}", b.truth.SHA256, "${EXE}", exe, "${HOST}", b.c.Host(), "${ID}", b.c.ID, "${CREATED}", b.stage.createdID(), "${NODE}", node}
 	for name, o := range b.stage.of {
 		host, _, _ := net.SplitHostPort(o.c.Addr)
 		pairs = append(pairs, "${"+name+"}", o.c.Addr, "${"+name+".host}", host, "${"+name+".id}", o.c.ID)
@@ -379,7 +409,7 @@ func (b *intrusion) fill(t ScenarioTruth, variant string) ScenarioTruth {
 		return out
 	}
 	t.Scope, t.May, t.Never = facts(t.Scope), facts(t.May), facts(t.Never)
-	if variant == "exited" {
+	if variant == "exited" || variant == "restarted" {
 		// What its memory held can't be known any more: that nothing is found is not that nothing was.
 		if t.Entry == nil || slices.Contains(t.Verdict, "clean") {
 			t.Verdict = append(slices.Clone(t.Verdict), "inconclusive")

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -73,6 +74,8 @@ type Played struct {
 	c2     *C2
 	volume string
 	stage  *stage
+	// release gives back the port that only one may have.
+	release func()
 }
 
 // Close removes the containers, the listener, the volume and what else there was.
@@ -89,6 +92,10 @@ func (p *Played) Close() error {
 	}
 	if p.volume != "" {
 		errs = errors.Join(errs, os.RemoveAll(p.volume))
+	}
+	if p.release != nil {
+		p.release()
+		p.release = nil
 	}
 	return errs
 }
@@ -157,13 +164,25 @@ func (l *Lab) play(ctx context.Context, s *Scenario, variant string, p *Played) 
 	if err != nil {
 		return err
 	}
-	spec.Name = "web"
+	spec.Name, spec.RotateAt = "web", s.Victim.RotateAt
+	if variant == "buried" && spec.RotateAt == "" {
+		spec.RotateAt = "64k"
+	}
+	if port := s.Victim.Listen; port != 0 {
+		p.release = only(port)
+		if p.c2, err = ListenC2(net.JoinHostPort(l.hostFor(&spec), strconv.Itoa(port))); err != nil {
+			return err
+		}
+		p.Began = time.Now().UTC() // what waits in the image begins with the container
+	}
 	if p.Container, err = l.Start(ctx, spec); err != nil {
 		return err
 	}
 	p.stage = st
-	if p.c2, err = ListenC2(p.Container.Host()); err != nil {
-		return err
+	if p.c2 == nil {
+		if p.c2, err = ListenC2(p.Container.Host()); err != nil {
+			return err
+		}
 	}
 	st.of["victim"] = &intrusion{lab: l, c: p.Container, c2: p.c2, truth: &Truth{}, stage: st}
 	if err := st.furnish(ctx, p.Container, &s.Victim); err != nil {
@@ -193,11 +212,11 @@ func (l *Lab) play(ctx context.Context, s *Scenario, variant string, p *Played) 
 			p.Ended = time.Now().UTC()
 		}
 	}
-	if err := st.leave(ctx, variant); err != nil {
+	if err := p.Container.later(ctx, variant); err != nil {
 		return err
 	}
 	p.Truth = st.of["victim"].fill(s.Truth, variant)
-	if variant == "exited" {
+	if variant == "exited" || variant == "restarted" {
 		variant = "running" // as the others do
 	}
 	for i := range s.Others {
@@ -207,19 +226,6 @@ func (l *Lab) play(ctx context.Context, s *Scenario, variant string, p *Played) 
 		}
 	}
 	return nil
-}
-
-// leave puts the victim into the state in which the variant wants its evidence taken.
-func (st *stage) leave(ctx context.Context, variant string) error {
-	switch variant {
-	case "running":
-		return nil
-	case "noise":
-		return st.p.Container.load(ctx, 2*time.Second)
-	case "exited":
-		return st.p.Container.Stop()
-	}
-	return fmt.Errorf("unknown variant %q", variant)
 }
 
 // spec is how a container of the scenario is started.
@@ -287,7 +293,7 @@ func (st *stage) enter(ctx context.Context, name string) (*Other, error) {
 		if err != nil {
 			return o, err
 		}
-		text, err := victim.place(ctx, string(code))
+		text, err := victim.place(ctx, st.scenario.Dir, string(code))
 		if err != nil {
 			return o, err
 		}

@@ -31,7 +31,20 @@ want setcap libcap2-bin
 want setfattr attr
 want jq jq
 want mactime sleuthkit
+want pkg-config pkg-config
+want yara yara
 [ -e /usr/include/stdio.h ] || need+=(libc6-dev)
+header() { # header FILE PACKAGE
+	[ -e "/usr/include/$1" ] || need+=("$2")
+}
+# libyara and what it needs where it is linked statically.
+header yara.h libyara-dev
+header jansson.h libjansson-dev
+header magic.h libmagic-dev
+header lzma.h liblzma-dev
+header bzlib.h libbz2-dev
+header zlib.h zlib1g-dev
+header openssl/evp.h libssl-dev
 [ -e /usr/lib/cni/bridge ] || need+=(containernetworking-plugins)
 [ -e /usr/lib/python3/dist-packages/venv ] || python3 -c "import ensurepip" 2>/dev/null || need+=(python3-venv)
 [ -e /etc/ssl/certs/ca-certificates.crt ] || need+=(ca-certificates)

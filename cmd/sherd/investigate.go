@@ -26,6 +26,7 @@ func newInvestigate(a *app) *cobra.Command {
 	f := &captureFlags{}
 	var jsonOut, htmlOut string
 	var lists, rules []string
+	var reveal bool
 	c := &cobra.Command{
 		Use:   "investigate EVIDENCE|TARGET...",
 		Short: "say what happened, with proof",
@@ -59,11 +60,12 @@ suspicious, with 0 when not.`,
 			if err != nil {
 				return err
 			}
-			return a.investigate(cmd.Context(), args, f, investigate.Options{Indicators: set, Languages: more.Languages()}, more.Folders(), jsonOut, htmlOut)
+			return a.investigate(cmd.Context(), args, f, investigate.Options{Indicators: set, Languages: more.Languages(), Reveal: reveal}, more.Folders(), jsonOut, htmlOut)
 		},
 	}
 	f.add(c)
 	c.Flags().StringVar(&jsonOut, "json", "", "write the verdict as JSON to `FILE`, - for standard output (and nothing else there)")
+	c.Flags().BoolVar(&reveal, "reveal", false, "show secrets as they are in statements, command lines and the report's bytes")
 	c.Flags().StringVar(&htmlOut, "html", "", "write a self-contained report to `FILE`")
 	c.Flags().StringArrayVar(&lists, "indicators", nil, "look for the indicators of `FILE` too: text (value;description), CSV, MISP JSON or STIX 2.1 (repeatable)")
 	rulesFlag(c, &rules)

@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -256,14 +257,7 @@ func (s *Scene) Write(t testing.TB, without ...string) *evidence.Package {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := evidence.NewWriter(out, evidence.WriterOptions{Tool: "detecttest", Target: s.Container, ID: cmp.Or(s.ID, "0123456789abcdef0123456789abcdef"), Started: Capture})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.fill(w, func(part string) bool { return slices.Contains(without, part) }); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Close(); err != nil {
+	if err := s.Seal(out, nil, without...); err != nil {
 		t.Fatal(err)
 	}
 	if err := out.Close(); err != nil {
@@ -275,6 +269,24 @@ func (s *Scene) Write(t testing.TB, without ...string) *evidence.Package {
 	}
 	t.Cleanup(func() { p.Close() })
 	return p
+}
+
+// Seal writes the scene without some parts as a package; more adds what is too large to be held, unless it is nil.
+func (s *Scene) Seal(out io.Writer, more func(*evidence.Writer) error, without ...string) error {
+	w, err := evidence.NewWriter(out, evidence.WriterOptions{Tool: "detecttest", Target: s.Container, ID: cmp.Or(s.ID, "0123456789abcdef0123456789abcdef"), Started: Capture})
+	if err != nil {
+		return err
+	}
+	if err := s.fill(w, func(part string) bool { return slices.Contains(without, part) }); err != nil {
+		return err
+	}
+	if more != nil {
+		if err := more(w); err != nil {
+			return err
+		}
+	}
+	_, err = w.Close()
+	return err
 }
 
 func lines[T any](w *evidence.Writer, path string, rows []T) error {

@@ -20,6 +20,7 @@ import (
 	"github.com/sherd-forensics/sherd/detect"
 	"github.com/sherd-forensics/sherd/detect/behaviour"
 	"github.com/sherd-forensics/sherd/detect/sigma"
+	"github.com/sherd-forensics/sherd/detect/yara"
 	"github.com/sherd-forensics/sherd/internal/printable"
 	"github.com/sherd-forensics/sherd/verdict"
 )
@@ -65,14 +66,14 @@ const (
 )
 
 // New makes a set with the rules that Sherd brings along.
-func New() *Set { return with(sigma.New()) }
+func New() *Set { return with(sigma.New(), yara.New()) }
 
 // Empty makes a set without any.
-func Empty() *Set { return with(sigma.Empty()) }
+func Empty() *Set { return with(sigma.Empty(), yara.Empty()) }
 
 // with makes a set of languages. A language more is a line here.
-func with(s *sigma.Set) *Set {
-	return &Set{Sigma: s, Loaded: map[string]int{}, loaders: map[kind]Loader{isSigma: s, isCEL: behaviour.New()}}
+func with(s *sigma.Set, y *yara.Set) *Set {
+	return &Set{Sigma: s, Loaded: map[string]int{}, loaders: map[kind]Loader{isYARA: y, isSigma: s, isCEL: behaviour.New()}}
 }
 
 // Languages are those that have rules, in the order in which they are asked.

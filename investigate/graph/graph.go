@@ -61,8 +61,9 @@ type Node struct {
 	Kind      Kind
 	Label     string
 	Note      string
-	Time      int64 // nanoseconds UTC: when it came, 0 unknown
-	Foreign   bool  // taken for the intruder's
+	Time      int64  // nanoseconds UTC: when it came, 0 unknown
+	Foreign   bool   // taken for the intruder's
+	Container string // whose it is, in a graph over several; "" for what stands outside
 	Citations []verdict.Citation
 }
 
@@ -199,11 +200,11 @@ func (g *Graph) walk(from []int, back bool, which func(*Edge) bool) []Reached {
 		if which != nil && !which(&g.Edges[i]) {
 			continue
 		}
-		a, b := g.ends(i)
+		at, effect := g.ends(i)
 		if back {
-			a, b = b, a
+			at = effect
 		}
-		next[a] = append(next[a], i)
+		next[at] = append(next[at], i)
 	}
 	// A way's cost is the sum of the logarithms, so that it only grows, and a little for each step.
 	const step = 1e-9

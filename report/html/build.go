@@ -106,7 +106,7 @@ func build(r *investigate.Result, ps []*evidence.Package) (*page, error) {
 	pg.events(r, n)
 	for i, c := range n.list {
 		p, file := packageOf(r, ps, c.Evidence)
-		pf := bytesOf(p, i+1, c)
+		pf := bytesOf(p, i+1, c, r.Revealed)
 		if pf.File = file; file == "" {
 			file = pg.Evidence
 		}

@@ -73,6 +73,9 @@ func draw(r *investigate.Result, n *numbers) *drawing {
 		}
 		v := &g.Nodes[i]
 		b := box{node: i, col: col, label: printable.Text(v.Label), kind: string(v.Kind), title: printable.Text(v.Label), foreign: v.Foreign, path: onPath[i]}
+		if v.Container != "" && v.Kind != graph.Container {
+			b.kind = middle(b.kind+" · "+printable.Text(v.Container), labelWide+4)
+		}
 		if v.Note != "" {
 			b.title += " — " + printable.Clip(v.Note, 200)
 		}
@@ -184,6 +187,9 @@ func (d *drawing) connect(g *graph.Graph, at map[int]int, n *numbers) {
 	known := map[[2]int]int{}
 	tell := func(i int) {
 		e := &g.Edges[i]
+		if e.Rule == graph.ProcessInContainer {
+			return // the boxes say it
+		}
 		from, okF := at[e.From]
 		to, okT := at[e.To]
 		if !okF || !okT || from == to {

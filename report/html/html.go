@@ -18,6 +18,7 @@ import (
 
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/internal/printable"
+	"github.com/sherd-forensics/sherd/internal/redact"
 	"github.com/sherd-forensics/sherd/investigate"
 	"github.com/sherd-forensics/sherd/verdict"
 )
@@ -117,7 +118,8 @@ type proof struct {
 	File                                                            string // of several packages, the one's name
 }
 
-// Write renders the investigation r, of one package or of several.
+// Write renders the investigation r, of one package or of several. Secrets in the bytes behind
+// citations are hidden unless the investigation reveals them.
 func Write(w io.Writer, r *investigate.Result, ps ...*evidence.Package) error {
 	t, err := template.New("page").Parse(pageTemplate)
 	if err != nil {
@@ -139,8 +141,8 @@ func Write(w io.Writer, r *investigate.Result, ps ...*evidence.Package) error {
 	return err
 }
 
-// bytesOf reads what a citation points at, for the page's proof section.
-func bytesOf(p *evidence.Package, n int, c verdict.Citation) proof {
+// bytesOf reads what a citation points at, for the page's proof section. Secrets in it are hidden unless reveal is set.
+func bytesOf(p *evidence.Package, n int, c verdict.Citation, reveal bool) proof {
 	out := proof{
 		N: n, Artifact: printable.Text(c.Artifact), Offset: fmt.Sprint(c.Offset), SHA256: c.SHA256,
 		Length: fmt.Sprintf("%d B", c.Length),
@@ -169,14 +171,48 @@ func bytesOf(p *evidence.Package, n int, c verdict.Citation) proof {
 		return out
 	}
 	buf = buf[:k]
-	out.Hex = hexdump(buf, c.Offset)
+	var masked []bool
+	hidden := 0
+	if !reveal {
+		buf, masked, hidden = hide(a, c.Offset, buf)
+	}
+	out.Hex = hexdump(buf, c.Offset, masked)
 	if isText(buf) {
 		out.Text = text(buf)
 	}
 	if c.Length > int64(k) {
 		out.Cut = fmt.Sprintf("the first %d of %d bytes", k, c.Length)
 	}
+	if hidden > 0 {
+		if out.Cut != "" {
+			out.Cut += "; "
+		}
+		out.Cut += "secrets are hidden: sherd show has the bytes"
+	}
 	return out
+}
+
+// around is how much before and behind a citation is looked at to know whether it lies in a secret.
+const around = 16 << 10
+
+// hide replaces the bytes of secrets in b, which stands at an offset of an artifact, by stars, and says which those are and whether
+// there are any.
+func hide(r io.ReaderAt, offset int64, b []byte) (out []byte, masked []bool, n int) {
+	from := max(0, offset-around)
+	whole := make([]byte, offset-from+int64(len(b))+around)
+	k, err := r.ReadAt(whole, from)
+	if err != nil && !errors.Is(err, io.EOF) || int64(k) < offset-from+int64(len(b)) {
+		whole, k, from = b, len(b), offset // what is shown could be read; judge by it alone
+	}
+	out, masked = bytes.Clone(b), make([]bool, len(b))
+	for _, s := range redact.Spans(whole[:k]) {
+		for i := max(s.From, int(offset-from)); i < min(s.To, int(offset-from)+len(b)); i++ {
+			at := i - int(offset-from)
+			out[at], masked[at] = '*', true
+			n = 1
+		}
+	}
+	return out, masked, n
 }
 
 // isText reports whether most of b reads as text.
@@ -201,7 +237,8 @@ func text(b []byte) string {
 	return strings.Join(lines, "\n")
 }
 
-func hexdump(b []byte, offset int64) string {
+// hexdump writes bytes in hex and text; those that are masked show stars in both.
+func hexdump(b []byte, offset int64, masked []bool) string {
 	var out strings.Builder
 	for i := 0; i < len(b); i += 16 {
 		row := b[i:min(i+16, len(b))]
@@ -211,7 +248,9 @@ func hexdump(b []byte, offset int64) string {
 			if j == 8 {
 				out.WriteByte(' ')
 			}
-			if j < len(row) {
+			if j < len(row) && i+j < len(masked) && masked[i+j] {
+				out.WriteString("** ")
+			} else if j < len(row) {
 				out.WriteString(h[2*j:2*j+2] + " ")
 			} else {
 				out.WriteString("   ")

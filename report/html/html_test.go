@@ -141,6 +141,8 @@ func TestInBrowser(t *testing.T) {
 	err := chromedp.Run(ctx,
 		chromedp.Navigate("file://"+path),
 		chromedp.Title(&title),
+		// Scrolling that goes on while the mouse moves would miss the picture.
+		chromedp.Evaluate(`document.documentElement.style.scrollBehavior="auto"`, nil),
 		chromedp.Click(`#answers a.cite`, chromedp.ByQuery),
 		chromedp.WaitReady(`details.proof[open]`, chromedp.ByQuery),
 		chromedp.Evaluate(`String(document.querySelector("details.proof").open)`, &open),
