@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -10,31 +11,32 @@ import (
 )
 
 // Resign puts key's signature in the place of that of a collector which signed with a key made for this package alone, whose fingerprint is
-// collector. Before, every byte that the collector signed is read again and held against its signature. f is a package's whole file,
-// open for reading and writing; what lies before the signature frame is not touched. It returns the SHA-256 of the whole file.
+// collector. Before, the package is verified as Verify does it. What lies before the signature frame is not touched. It returns the SHA-256
+// of the whole file.
 //
 // A package that is encrypted can't be signed again by somebody who can't read it: that is ErrEncrypted.
-func Resign(f *os.File, key *Key, collector string) (sum string, err error) {
-	st, err := f.Stat()
-	if err != nil {
-		return "", err
-	}
-	src, err := openSource(f, f.Name(), st.Size(), nil)
+func Resign(ctx context.Context, path string, key *Key, collector string) (sum string, err error) {
+	r, err := Verify(ctx, path, VerifyOptions{})
 	var enc *EncryptedError
-	if errors.As(err, &enc) {
+	var unknown *UnknownSignerError
+	switch {
+	case errors.As(err, &enc):
 		return "", ErrEncrypted
+	case err != nil && !errors.As(err, &unknown):
+		return "", err
+	case r.KeyID != collector:
+		return "", fmt.Errorf("the package is signed by %s, and the collector's key is %s", r.KeyID, collector)
 	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return "", err
 	}
-	frames, err := readSeekTable(src, st.Size())
+	defer f.Close()
+	frames, err := readSeekTable(f, r.Size)
 	if err != nil {
-		return "", fmt.Errorf("the package is not whole: %w", err)
+		return "", err
 	}
 	n := len(frames)
-	if n == 0 || frames[n-1].Content != 0 {
-		return "", &UnsignedError{f.Name()}
-	}
 	var end int64
 	for _, fr := range frames[:n-1] {
 		end += int64(fr.Compressed)
@@ -43,24 +45,21 @@ func Resign(f *os.File, key *Key, collector string) (sum string, err error) {
 	if err != nil {
 		return "", err
 	}
-	stmt, err := parseSignature(b)
+	st, err := parseSignature(b)
 	if err != nil {
 		return "", err
 	}
-	if id := (PublicKey{Key: stmt.Predicate.Signer.PublicKey}).ID(); id != collector {
-		return "", fmt.Errorf("the package is signed by %s, and the collector's key is %s", id, collector)
+	st.Predicate.Signer = Signer{Name: key.Name, PublicKey: key.Public().Key, Ephemeral: key.Ephemeral}
+	env, err := signatureFrame(*st, key)
+	if err != nil {
+		return "", err
 	}
 	h := sha256.New()
 	if _, err := io.Copy(h, io.NewSectionReader(f, 0, end)); err != nil {
 		return "", err
 	}
-	if got := hex.EncodeToString(h.Sum(nil)); got != stmt.Subject[0].Digest.SHA256 || end != stmt.Predicate.Bytes {
-		return "", &AlteredError{Path: f.Name(), Problems: []string{"the bytes before the signature are not those that the collector signed"}}
-	}
-	stmt.Predicate.Signer = Signer{Name: key.Name, PublicKey: key.Public().Key, Ephemeral: key.Ephemeral}
-	env, err := signatureFrame(*stmt, key)
-	if err != nil {
-		return "", err
+	if hex.EncodeToString(h.Sum(nil)) != st.Subject[0].Digest.SHA256 {
+		return "", &AlteredError{Path: path, Problems: []string{"it was changed while it was looked at"}}
 	}
 	frames[n-1] = frameInfo{Compressed: uint32(len(env))}
 	tail := append(env, encodeSeekTable(frames)...)
@@ -71,7 +70,7 @@ func Resign(f *os.File, key *Key, collector string) (sum string, err error) {
 		return "", fmt.Errorf("signing the package: %w", err)
 	}
 	h.Write(tail)
-	return hex.EncodeToString(h.Sum(nil)), nil
+	return hex.EncodeToString(h.Sum(nil)), errors.Join(f.Sync(), f.Close())
 }
 
 // ErrEncrypted says that a package can't be signed again, since it is encrypted.

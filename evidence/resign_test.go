@@ -39,12 +39,7 @@ func TestResign(t *testing.T) {
 		return path, s
 	}
 	resign := func(path, collector string) (string, error) {
-		f, err := os.OpenFile(path, os.O_RDWR, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		return evidence.Resign(f, key, collector)
+		return evidence.Resign(context.Background(), path, key, collector)
 	}
 	path, s := made(evidence.WriterOptions{Tool: "collector"})
 	before, err := os.ReadFile(path)
