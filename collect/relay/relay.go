@@ -36,6 +36,8 @@ type Request struct {
 	Job string `json:"job"`
 	// Target is the container as the node's runtime names it: "containerd://k8s.io/ID".
 	Target string `json:"target"`
+	// URL is the target as the user named it; it goes into the package in place of Target.
+	URL string `json:"url,omitempty"`
 	// Offset is where in the package to begin, in bytes.
 	Offset int64 `json:"offset"`
 	// Direct sends the package as it is made, without a file on the node; a broken connection ends it.
@@ -54,7 +56,7 @@ type Capture struct {
 
 // Record is a document of the client's that goes into the package: what the API server says of the pod.
 type Record struct {
-	Path   string `json:"path"`
+	Name   string `json:"name"` // inside target/
 	Origin string `json:"origin"`
 	Data   []byte `json:"data"`
 }
@@ -67,8 +69,8 @@ type Result struct {
 	Artifacts int    `json:"artifacts"`
 	Processes int    `json:"processes"`
 	Missed    int    `json:"missed"`
-	// PublicKey is that which the collector signed with, made for this package alone, and known by this way only.
-	PublicKey []byte `json:"public_key"`
+	// KeyID is the fingerprint of the key that the collector signed with, made for this package alone, and known by this way only.
+	KeyID string `json:"key_id"`
 	// Stopped says why the capture did not come to its end, "" if it did. What was taken until then is sealed.
 	Stopped string `json:"stopped,omitempty"`
 }

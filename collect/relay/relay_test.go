@@ -201,7 +201,7 @@ func FuzzFetch(f *testing.F) {
 
 func FuzzRequest(f *testing.F) {
 	var b bytes.Buffer
-	_ = WriteRequest(&b, &Request{Job: "a1", Target: "containerd://k8s.io/x", Records: []Record{{Path: "target/pod.json", Data: []byte("{}")}}})
+	_ = WriteRequest(&b, &Request{Job: "a1", Target: "containerd://k8s.io/x", Records: []Record{{Name: "pod.json", Data: []byte("{}")}}})
 	f.Add(b.Bytes())
 	f.Add([]byte("\xff\xff\xff\xff{}"))
 	f.Fuzz(func(t *testing.T, in []byte) {

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/sherd-forensics/sherd/cmd/internal/acquire"
+	"github.com/sherd-forensics/sherd/collect"
+	"github.com/sherd-forensics/sherd/collect/relay"
+	"github.com/sherd-forensics/sherd/evidence"
+	"github.com/sherd-forensics/sherd/target"
+)
+
+// wait is the process of a collector's pod: it makes packages when `ask` beside it is told to, until its time is over.
+func wait(ctx context.Context, places *acquire.Places, dir string, deadline, idle time.Duration) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	socket := filepath.Join(dir, "sock")
+	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err // left by a process of this container that was killed
+	}
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, deadline, fmt.Errorf("the collector's %s are over", deadline))
+	defer cancel()
+	s := &relay.Server{Dir: dir, Idle: idle, Capture: func(ctx context.Context, r *relay.Request, w io.Writer, stage func(string)) (*relay.Result, error) {
+		return serve(ctx, places, r, w, stage)
+	}}
+	return s.Serve(ctx, l)
+}
+
+// serve captures what one request asks for. The package is signed with a key made for it alone: the pod has none, and whoever asked
+// signs it again with his own.
+func serve(ctx context.Context, places *acquire.Places, r *relay.Request, w io.Writer, stage func(string)) (*relay.Result, error) {
+	ref, err := target.ParseRef(r.Target)
+	if err != nil {
+		return nil, err
+	}
+	capture := acquire.Capture{Memory: r.Capture.Memory, Freeze: r.Capture.Freeze, WithSecrets: r.Capture.WithSecrets, EncryptTo: r.Capture.EncryptTo, Partial: true}
+	if capture.Memory == "" {
+		capture.Memory = "private"
+	}
+	if err := capture.Check(); err != nil {
+		return nil, err
+	}
+	stage("finding the container")
+	src, err := places.Find(ctx, ref, true)
+	if err != nil {
+		return nil, err
+	}
+	defer src.Close()
+	if r.URL != "" {
+		src.Container.URL = r.URL
+	}
+	for _, d := range r.Records {
+		src.Container.Records = append(src.Container.Records, target.Record{Name: d.Name, Origin: d.Origin, Data: d.Data})
+	}
+	recipients, err := evidence.ParseRecipients(capture.EncryptTo)
+	if err != nil {
+		return nil, err
+	}
+	out, err := collect.NewWriter(w, src.Container, evidence.WriterOptions{Tool: "sherd-collector " + version, Recipients: recipients})
+	if err != nil {
+		return nil, err
+	}
+	res, err := src.Collect(ctx, out, capture, stage)
+	if res == nil {
+		return nil, err
+	}
+	s := res.Sealed
+	got := &relay.Result{Size: s.Size, SHA256: s.SHA256, ID: s.ID, Artifacts: s.Artifacts, Processes: res.Processes, Missed: len(res.Coverage.Missed), KeyID: s.KeyID}
+	if err != nil {
+		got.Stopped = err.Error()
+	}
+	return got, nil
+}
