@@ -21,6 +21,7 @@ type app struct {
 	quiet    bool
 	tz       string
 	places   acquire.Places
+	cluster  clusterFlags
 	ids      []string // files with age identities
 }
 
@@ -30,6 +31,7 @@ func (a *app) flags(root *cobra.Command) {
 	f.BoolVarP(&a.quiet, "quiet", "q", false, "no progress and no summary")
 	f.StringVar(&a.tz, "tz", "UTC", "time zone for times shown, as in Europe/Berlin")
 	a.places.Flags(f)
+	a.cluster.add(f)
 	root.PersistentPreRunE = func(*cobra.Command, []string) error {
 		if _, err := a.zone(); err != nil {
 			return usagef("%w", err)

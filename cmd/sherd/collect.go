@@ -14,6 +14,7 @@ import (
 	"github.com/sherd-forensics/sherd/cmd/internal/acquire"
 	"github.com/sherd-forensics/sherd/cmd/internal/console"
 	"github.com/sherd-forensics/sherd/collect"
+	"github.com/sherd-forensics/sherd/collect/relay"
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/internal/printable"
 	"github.com/sherd-forensics/sherd/target"
@@ -71,12 +72,16 @@ type captured struct {
 	path      string
 	container *target.Container
 	result    *collect.Result
+	node      *relay.Result // of a capture in a cluster
 }
 
 // capture takes ref into a package and records it in the package's custody.
 func (a *app) capture(ctx context.Context, ref target.Ref, f *captureFlags) (*captured, error) {
 	if err := f.Check(); err != nil {
 		return nil, &usageError{err}
+	}
+	if ref.Scheme == "k8s" {
+		return a.captureKubernetes(ctx, ref, f)
 	}
 	src, err := a.places.Find(ctx, ref, f.Partial)
 	if err != nil {
@@ -172,6 +177,9 @@ func fileName(name, id string) string {
 
 // summary is what a capture came to, in a few lines.
 func (c *captured) summary(width int) string {
+	if c.node != nil {
+		return c.nodeSummary()
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "● %s\n", strings.Join(describe(c.container), "  "))
 	s := c.result.Sealed
@@ -210,6 +218,9 @@ func (c *captured) summary(width int) string {
 
 // line is the capture in one line, before the verdict that says the rest.
 func (c *captured) line() string {
+	if c.node != nil {
+		return fmt.Sprintf("captured on its node and sealed → %s   %s", printable.Text(c.path), console.Bytes(c.node.Size))
+	}
 	return fmt.Sprintf("captured and sealed in %s → %s   %s   signed by %s", console.Duration(c.result.Elapsed),
 		printable.Text(c.path), console.Bytes(c.result.Sealed.Size), printable.Text(c.result.Sealed.Signer))
 }
