@@ -11,17 +11,21 @@ export CGO_ENABLED ?= 1
 # What a build starts finds the same Go.
 export PATH := $(dir $(GO)):$(PATH)
 
-.PHONY: all build demo demo-down test test-race lint bench score fuzz image lab-up lab-down setup clean
+# Whatever compiles packages of ours finds libyara through pkg-config and links it dynamically: no tags, no environment. Only the program
+# that is shipped is static, and pkg-config does not know what libmagic itself needs.
+YARALIBS    := -lyara -lcrypto -ljansson -lmagic -llzma -lbz2 -lz -lm
+
+.PHONY: all build demo demo-down test test-race lint bench score fuzz image lab-up lab-down setup libyara clean
 
 all: build
 
 build: $(BIN)/sherd $(BIN)/sherd-collector
 
 # Both programs are one static file each, so that their images are FROM scratch. The linker's warnings are about functions of glibc
-# that DuckDB has for extensions and downloads, neither of which is used.
-$(BIN)/sherd: FORCE
+# that DuckDB and OpenSSL have for extensions, engines and downloads, none of which is used.
+$(BIN)/sherd: libyara FORCE
 	@mkdir -p $(BIN)
-	CGO_ENABLED=1 $(GO) build -trimpath -tags netgo,osusergo -ldflags '$(LDFLAGS) -linkmode external -extldflags "-static -Wl,--no-warnings"' -o $@ ./cmd/sherd
+	CGO_ENABLED=1 $(GO) build -trimpath -tags netgo,osusergo,yara_static -ldflags '$(LDFLAGS) -linkmode external -extldflags "-static -Wl,--no-warnings $(YARALIBS)"' -o $@ ./cmd/sherd
 
 $(BIN)/sherd-collector: FORCE
 	@mkdir -p $(BIN)
@@ -30,6 +34,10 @@ FORCE:
 
 setup:
 	@scripts/setup.sh
+
+# What a build can't do without, for those who start with one.
+libyara:
+	@[ -e /usr/include/yara.h ] || scripts/setup.sh
 
 # A real distroless container, broken into, then investigated.
 demo: setup build
@@ -45,7 +53,7 @@ test: setup build
 test-race: setup
 	SHERD_RACE=1 scripts/test.sh
 
-lint: $(BIN)/golangci-lint-$(GOLANGCI)
+lint: libyara $(BIN)/golangci-lint-$(GOLANGCI)
 	$(BIN)/golangci-lint-$(GOLANGCI) run ./...
 
 $(BIN)/golangci-lint-$(GOLANGCI):
@@ -62,7 +70,7 @@ score: setup build
 	@$(GO) run ./lab/cmd/lab down
 
 # Each fuzz target for FUZZTIME.
-fuzz:
+fuzz: libyara
 	@scripts/fuzz.sh $(FUZZTIME)
 
 # Images FROM scratch, as files that docker load, ctr image import and skopeo take.

@@ -23,6 +23,7 @@ const (
 	Baseline     Fact = "baseline"     // the image's files in the inventory, without which nothing can be called drift
 	Mounts       Fact = "mounts"       // volumes/mounts.jsonl
 	Sockets      Fact = "sockets"      // network/sockets.jsonl
+	Node         Fact = "node"         // host/host.json and the machine's settings beside it
 	Config       Fact = "config"       // target/: what the image and the runtime were told
 )
 
@@ -42,6 +43,9 @@ type Rule struct {
 	// Origin is the file that a rule came from, "" for what Sherd brings along. Rules of a user's hit and count like any other, but what
 	// they were blind for says nothing of how well Sherd itself could see.
 	Origin string
+	// Deeper rules read what an interpreter keeps in its memory, in a form that changes with its versions. What they can't tell is a gap and
+	// lowers the confidence, but is no reason not to call a container clean: what an intruder in there does next is seen by other rules.
+	Deeper bool
 	check  func(*Facts, *Answer)
 }
 
@@ -58,12 +62,14 @@ const (
 // Finding is one hit with what an investigation links it by.
 type Finding struct {
 	verdict.Finding
-	PID     int    // as the collector's /proc numbers it, 0 if no process is concerned
-	Path    string // of the file concerned, raw bytes, "" if none
-	SHA256  string // of that file
-	Peer    string // ip:port of the other end of a connection, "" if none is concerned
-	When    int64  // nanoseconds UTC, 0 unknown: when it began
-	Foreign bool   // the process or file concerned is taken for the intruder's
+	PID    int    // as the collector's /proc numbers it, 0 if no process is concerned
+	Path   string // of the file concerned, raw bytes, "" if none
+	SHA256 string // of that file
+	Peer   string // ip:port of the other end of a connection, "" if none is concerned
+	When   int64  // nanoseconds UTC, 0 unknown: when it began
+	// Container is the id of another container that is concerned, Key the name (never the value) of a credential.
+	Container, Key string
+	Foreign        bool // the process or file concerned is taken for the intruder's
 }
 
 // Blindness says what a rule could not look at.
@@ -130,8 +136,12 @@ func (a *Answer) blind(what, why string) {
 func Rules() []Rule {
 	var all []Rule
 	all = append(all, processRules()...)
+	all = append(all, sharingRules()...)
 	all = append(all, memoryRules()...)
+	all = append(all, evaluatedRules()...)
+	all = append(all, javaRules()...)
 	all = append(all, networkRules()...)
+	all = append(all, orderRules()...)
 	all = append(all, fileRules()...)
 	all = append(all, environmentRules()...)
 	return all
@@ -175,5 +185,5 @@ const maxHits = 200
 
 var factNames = map[Fact]string{
 	Processes: "processes", Environments: "environments of processes", Memory: "memory maps", Inventory: "files of the container and its image",
-	Baseline: "files of the image", Mounts: "mounts", Sockets: "sockets", Config: "configuration of the image and the runtime",
+	Baseline: "files of the image", Mounts: "mounts", Sockets: "sockets", Node: "the machine's settings", Config: "configuration of the image and the runtime",
 }

@@ -53,6 +53,10 @@ var cases = map[string]struct {
 		s.Process(4017, 17, 4001, "/app/server", record.ExeImage, after)
 		s.Processes[0].TracerPID = 4017
 	}, verdict.High, "processes"},
+	"sharing-reaches-in":       {writtenInto, verdict.High, "processes"},
+	"network-metadata-service": {func(s *detecttest.Scene) { s.Connect(&s.Processes[0], 9, "169.254.169.254", 80, 300, 900) }, verdict.Info, "sockets"},
+	"memory-machine-keys":      {machineKey, verdict.Info, "memory"},
+	"memory-runtime-order":     {startedContainer, verdict.High, "memory"},
 	"process-held-program": {func(s *detecttest.Scene) {
 		s.Processes[0].FDs = append(s.Processes[0].FDs, record.FD{N: 9, Target: "/memfd:stage2 (deleted)", Kind: "memfd", Deleted: true, Ino: 77, Magic: []byte(elf), SHA256: detecttest.Hash("stage2")})
 	}, verdict.High, "processes"},
@@ -75,30 +79,40 @@ var cases = map[string]struct {
 		s.AddFile("/data/cache/x.so", elf+"lib", 0o644, after)
 		s.Maps[4001] = append(s.Maps[4001], record.Mapping{Start: 0x7f0000000000, End: 0x7f0000001000, Perms: "r-xp", Inode: 900, Path: "/data/cache/x.so", FileSHA256: detecttest.Hash(elf + "lib")})
 	}, verdict.Critical, "memory"},
+	"memory-script-evaluated": {func(s *detecttest.Scene) {
+		h := newV8()
+		h.compiled(h.text(shellText), h.undefined, 0xb)
+		h.put(make([]byte, 8192))
+		h.into(s, "/usr/bin/node")
+	}, verdict.High, "memory"},
+	"memory-code-evaluated": {func(s *detecttest.Scene) {
+		h := newCPython(48)
+		h.module("<string>", "headers", "exec")
+		h.put(make([]byte, 8192))
+		h.into(s, "/usr/bin/python3.11")
+	}, verdict.High, "memory"},
+	"memory-class-without-file": {func(s *detecttest.Scene) {
+		h := &heap{}
+		h.array(memoryShell())
+		h.symbol("x/Probe")
+		h.put(make([]byte, 8192))
+		h.into(s, "/usr/lib/jvm/bin/java")
+	}, verdict.High, "memory"},
+	"process-agent-foreign": {func(s *detecttest.Scene) {
+		(&heap{make([]byte, 8192)}).into(s, "/usr/lib/jvm/bin/java")
+		s.AddFile("/tmp/m.jar", agentArchive(agentManifest), 0o644, after)
+		openFile(s, record.FD{N: 9, Target: "/tmp/m.jar", Kind: "file"})
+	}, verdict.Medium, "inventory"},
 	"network-standard-stream": {func(s *detecttest.Scene) {
 		p := s.Process(4017, 17, 4001, "/usr/bin/openssl", record.ExeImage, after)
 		s.Connect(p, 0, "203.0.113.9", 4444, 10, 20)
 	}, verdict.Critical, "sockets"},
-	"network-foreign-peer": {func(s *detecttest.Scene) {
-		s.Connect(s.Foreign(4017, 17, 4001, "/usr/lib/conv", record.ExeDrift, implant, after), 3, "203.0.113.9", 4444, 10, 20)
-	}, verdict.High, "sockets"},
-	"network-foreign-listener": {func(s *detecttest.Scene) {
-		p := s.Foreign(4017, 17, 4001, "/usr/lib/conv", record.ExeDrift, implant, after)
-		s.Sockets = append(s.Sockets, record.Socket{Family: "inet6", Protocol: "tcp", State: "LISTEN", LocalIP: "::", LocalPort: 31337, Inode: 9900, Owners: []record.Owner{{PID: p.PID, FD: 3}}})
-	}, verdict.High, "sockets"},
-	"network-unexposed-listener": {func(s *detecttest.Scene) {
-		s.Sockets = append(s.Sockets, record.Socket{Family: "inet", Protocol: "tcp", State: "listen", LocalIP: "0.0.0.0", LocalPort: 9229, Inode: 9900, Owners: []record.Owner{{PID: 4001, FD: 9}}})
-	}, verdict.Info, "sockets"},
 	"network-outbound": {func(s *detecttest.Scene) {
 		s.Connect(&s.Processes[0], 9, "203.0.113.9", 4444, 10, 20)
 	}, verdict.Medium, "target"},
 	"file-holds-environment": {func(s *detecttest.Scene) {
 		s.MountFile("/dev/shm", "/dev/shm/.env", strings.Join(s.Env[4001], "\x00")+"\x00", 0o600, after)
 	}, verdict.High, "environ"},
-	"network-raw-socket": {func(s *detecttest.Scene) {
-		p := s.Foreign(4017, 17, 4001, "/usr/lib/conv", record.ExeDrift, implant, after)
-		s.Sockets = append(s.Sockets, record.Socket{Family: "packet", Protocol: "raw", Inode: 9900, Owners: []record.Owner{{PID: p.PID, FD: 3}}})
-	}, verdict.Medium, "sockets"},
 	"network-own-resolver": {func(s *detecttest.Scene) {
 		s.Extra["volumes/etc/resolv.conf"] = "search shop.svc\nnameserver 10.96.0.10\noptions ndots:5\n"
 		for _, ip := range []string{"10.96.0.10", "203.0.113.53"} {
@@ -135,11 +149,33 @@ var cases = map[string]struct {
 		s.Mounts = append(s.Mounts, record.Mounted{Point: "/host", Kind: "host", FSType: "ext4", Root: "/", Writable: true})
 		s.MountFile("/host", "/host/etc/cron.d/sync", "* * * * * root /x\n", 0o644, after)
 	}, verdict.High, "mounts"},
+	"node-kernel-helper": {func(s *detecttest.Scene) {
+		s.Container.Rootfs.Upper = "/var/lib/docker/overlay2/0f/diff"
+		s.Extra["host/core_pattern"] = "|/var/lib/docker/overlay2/0f/diff/tmp/x %P\n"
+	}, verdict.Critical, "host"},
 	"file-rights-changed": {func(s *detecttest.Scene) {
 		s.Replace("/etc/passwd", "nonroot:x:65532:65532::/home/nonroot:/sbin/nologin\n", after)
 		s.Files[len(s.Files)-1].Mode = 0o666
 	}, verdict.Low, "inventory"},
 	"file-data-changed": {func(*detecttest.Scene) {}, verdict.Info, "inventory"},
+	"network-mining-protocol": {func(s *detecttest.Scene) {
+		s.Connect(&s.Processes[0], 9, "203.0.113.9", 3333, 10, 20)
+		s.Cores[4001] = []byte(`....{"id":1,"method":"mining.subscribe","params":["cpuminer/2.5"]}....{"id":2, "method": "mining.authorize", "params":[]}`)
+	}, verdict.High, "memory"},
+	"process-tool-turned": {func(s *detecttest.Scene) {
+		s.AddFile("/data/cache/e.so", elf+"engine", 0o644, after)
+		s.Process(4017, 17, 4001, "/usr/bin/openssl", record.ExeImage, after).Cmdline = []record.Name{"openssl", "rsa", "-engine", "/data/cache/e.so"}
+	}, verdict.High, "target"},
+	"file-configuration-names-peer": {func(s *detecttest.Scene) {
+		s.ImageFile("/app/shop.json", `{"ledger":""}`, 0o644)
+		s.Replace("/app/shop.json", `{"ledger":"203.0.113.9:4444"}`, after)
+		s.Connect(&s.Processes[0], 9, "203.0.113.9", 4444, 10, 20)
+	}, verdict.Medium, "sockets"},
+	"file-log-cut": {func(s *detecttest.Scene) {
+		s.Extra["process/4001/fd/9"] = logLines(0, 60)
+		s.AddFile("/data/access.log", logLines(0, 20)+logLines(30, 50), 0o644, after)
+		s.Processes[0].FDs = append(s.Processes[0].FDs, record.FD{N: 9, Target: "/data/access.log (deleted)", Kind: "file", Deleted: true, Ino: 77, Flags: 1, Artifact: "process/4001/fd/9"})
+	}, verdict.High, "inventory"},
 	"environment-injects-code": {func(s *detecttest.Scene) {
 		s.AddFile("/data/cache/x.so", elf+"lib", 0o644, after)
 		s.Env[4001] = append(s.Env[4001], "LD_PRELOAD=/data/cache/x.so")

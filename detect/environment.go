@@ -39,7 +39,7 @@ func injecting(f *Facts, a *Answer) {
 			continue
 		}
 		if !p.HasEnv {
-			if p.State != "Z" && p.State != "X" {
+			if !f.ended(p) {
 				a.blind("environment of "+Describe(p), "it was not collected")
 			}
 			continue

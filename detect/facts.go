@@ -2,6 +2,7 @@ package detect
 
 import (
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +19,7 @@ type Facts struct {
 	Host      record.Host
 	Coverage  record.Coverage
 	Processes []Process // by PID
+	Sharers   []Sharer  // processes of others in the container's namespaces, by PID
 	Sockets   []Socket  // in the package's order
 	Mounts    []record.Mounted
 	Files     Files
@@ -34,8 +36,9 @@ type Facts struct {
 	// Cite makes a citation of an artifact's bytes; ok is false if there is no such artifact.
 	Cite func(artifact string, off, n int64) (c verdict.Citation, ok bool)
 
-	byPID map[int]*Process
-	init  *Process
+	byPID  map[int]*Process
+	init   *Process
+	opened map[int]*archives // of Java programs, by pid
 }
 
 // Process is one process with its environment and mappings.
@@ -45,8 +48,10 @@ type Process struct {
 	Env     []Variable
 	HasEnv  bool
 	EnvHash string // SHA-256 of the environment as the kernel shows it, "" if not collected
-	Maps    []Mapping
-	HasMaps bool
+	// EnvForms maps the SHA-256 of the environment in forms in which it may be written to how that form is called.
+	EnvForms map[string]string
+	Maps     []Mapping
+	HasMaps  bool
 }
 
 // Variable is one environment variable and where it stands in the process's environ.
@@ -71,19 +76,25 @@ type Socket struct {
 // File is one row of the inventory.
 type File = inventory.Row
 
+// Mount is one mount of the container.
+type Mount = record.Mounted
+
 // Files is what the rules see of the inventory: what differs, what lies on mounts and can run, and the image's programs.
 type Files struct {
 	Changes []inventory.Change // by path
 	Mounted []File             // ELF files and scripts on mounts
-	// Staged are files whose content is a process's environment, byte for byte; the value is that process's pid.
+	// Staged are files whose content is a process's environment, byte for byte or encoded.
 	Staged  map[string]Staged
 	Secrets []File // files on mounts of secrets
 	Node    []File // files on writable mounts by which a machine is steered
 	Locked  []Locked
+	Logs    []File // files that are named as logs are
 	// Image maps the hash of each ELF file of the image to its path.
 	Image map[string]string
 	// ByPath has the rows of files that processes run or map, as the container sees them.
 	ByPath map[string]File
+	// Classes has the paths of the image's class files that lie in no archive, by their last part.
+	Classes map[string][]string
 	// LayerBytes and LayerFiles sum the writable layer up.
 	LayerBytes int64
 	LayerFiles int
@@ -91,10 +102,16 @@ type Files struct {
 	Dropped int
 }
 
-// Staged is a file that holds a process's environment.
+// classFile reports whether the image has a class as a file of its own.
+func (x *Files) classFile(name string) bool {
+	return slices.ContainsFunc(x.Classes[path.Base(name)], func(p string) bool { return strings.HasSuffix(p, "/"+name+".class") })
+}
+
+// Staged is a file that holds a process's environment. Form is how it is written, "" as it is.
 type Staged struct {
 	File File
 	PID  int
+	Form string
 }
 
 // Settings are what image and runtime were told.
@@ -102,6 +119,7 @@ type Settings struct {
 	Env     map[string]string // as configured
 	Exposed map[int]bool      // ports
 	Args    []string          // commands, with their arguments
+	Labels  map[string]string
 }
 
 // Index prepares lookups; Load calls it, and so does whoever builds Facts by hand.

@@ -21,13 +21,13 @@ func fileRules() []Rule {
 		{
 			ID: "file-foreign-program", Title: "A file that can run is not the image's", Severity: verdict.High, Technique: "T1105",
 			Rationale:   "Programs come with the image. One in the writable layer came in afterwards.",
-			FalseAlarms: "Libraries that Java programs unpack from their archives, compiled caches of interpreters: graded low, or no finding.",
+			FalseAlarms: "Libraries that Java programs unpack from their archives, compiled caches of interpreters, cores of crashed programs: graded low, or information.",
 			Needs:       need, check: foreignFiles,
 		},
 		{
 			ID: "file-program-replaced", Title: "A program, library or code file of the image was replaced or deleted", Severity: verdict.High, Technique: "T1554",
 			Rationale:   "What runs next time is no longer what was shipped.",
-			FalseAlarms: "Programs that update themselves in place; caches of compiled code don't count.",
+			FalseAlarms: "Programs that update themselves in place: what lies where a variable or label of image or runtime says that updates go is graded low, unless a request names it. Caches of compiled code don't count.",
 			Needs:       need, check: replacedFiles,
 		},
 		{
@@ -61,17 +61,25 @@ func fileRules() []Rule {
 			Needs:       []Fact{Inventory, Mounts}, check: nodeFiles,
 		},
 		{
+			ID: "node-kernel-helper", Title: "The machine's kernel starts a program that lies in the container", Severity: verdict.Critical, Technique: "T1611",
+			Rationale:   "The kernel starts the program for crashed processes and the one for missing modules as root of the machine. No set-up has them in a container's files.",
+			FalseAlarms: "Crash handlers live in the machine's own files, also those that containers install there.",
+			Needs:       []Fact{Node}, check: kernelHelper,
+		},
+		{
 			ID: "file-program-in-memory-mount", Title: "A program lies in shared memory or on a writable mount", Severity: verdict.High, Technique: "T1564",
 			Rationale:   "Under a read-only root these are the places where an intruder can put a program.",
 			FalseAlarms: "Init containers copy tools to volumes before the container starts: noted as information.",
 			Needs:       []Fact{Inventory, Mounts}, check: mountedPrograms,
 		},
 		{
-			ID: "file-holds-environment", Title: "A file holds a process's environment, byte for byte", Severity: verdict.High, Technique: "T1074.001",
+			ID: "file-holds-environment", Title: "A file holds a process's environment, byte for byte or encoded", Severity: verdict.High, Technique: "T1074.001",
 			Rationale:   "Environments hold secrets. A copy of /proc/PID/environ in a file was made to be taken away.",
 			FalseAlarms: "Programs that save their environment write it as lines of text, not with the kernel's NUL bytes.",
 			Needs:       []Fact{Inventory, Processes, Environments}, check: holdsEnvironment,
 		},
+		cutLogsRule,
+		namesPeerRule,
 		{
 			ID: "file-rights-changed", Title: "A file of the image changed its owner or mode", Severity: verdict.Low, Technique: "T1222.002",
 			Rationale:   "Rights that the image did not give.",
@@ -244,6 +252,7 @@ func foreignFiles(f *Facts, a *Answer) {
 		case f.unpackedLibrary(c.After):
 			fd.Severity, fd.Foreign = verdict.Low, false
 			fd.Statement = say(c.Path) + " is a library that the Java program unpacked for itself"
+		case f.crashed(a, c.After, &fd):
 		case c.After.Mode&0o111 == 0:
 			fd.Severity = verdict.Medium
 			fd.Statement = say(c.Path) + " is an ELF file, not made executable, and the image does not hold it"
@@ -265,10 +274,15 @@ func timestomped(r *inventory.Row) string {
 	return ""
 }
 
-// unpackedLibrary: a shared library in a temporary folder that a running Java program of the image maps.
+// unpackedLibrary: a shared library in a temporary folder that a running Java program of the image maps and that is taken for its own; once
+// nothing runs any more, one that is made for Java, where the image has it.
 func (f *Facts) unpackedLibrary(r *inventory.Row) bool {
 	if !under(string(r.Path), "/tmp", "/var/tmp") || !f.sharedLibrary(r) {
 		return false
+	}
+	if f.lacks(Processes) {
+		raw, err := record.Unescape(r.Artifact)
+		return err == nil && f.hasJava() && madeForJava(f.Read(raw, 0, maxArchive))
 	}
 	for i := range f.Processes {
 		p := &f.Processes[i]
@@ -277,7 +291,7 @@ func (f *Facts) unpackedLibrary(r *inventory.Row) bool {
 		}
 		for j := range p.Maps {
 			if p.Maps[j].Path == r.Path {
-				return true
+				return f.nativeOfJava(p, r)
 			}
 		}
 	}
@@ -327,7 +341,10 @@ func replacedFiles(f *Facts, a *Answer) {
 			k.hit(c, Finding{Finding: verdict.Finding{Severity: verdict.Medium, Technique: "T1070.004", Statement: what + say(c.Path) + " was deleted"}})
 		case has(c, inventory.Changed, inventory.Replaced):
 			fd := Finding{Foreign: true, Finding: verdict.Finding{Severity: verdict.High, Statement: what + say(c.Path) + " has other content than in the image"}}
-			if was == "" && !f.settled(changedAt(c)) {
+			if by := f.announced(c.Path); by != "" {
+				fd.Severity, fd.Foreign = verdict.Low, false
+				fd.Statement += ", at a place that the container's " + say(by) + " names for updates"
+			} else if was == "" && !f.settled(changedAt(c)) {
 				// Entry points that fill in configuration do it at start.
 				fd.Severity, fd.Foreign = verdict.Medium, false
 			}
@@ -403,6 +420,7 @@ func mountedPrograms(f *Facts, a *Answer) {
 		case f.Files.Image[r.SHA256] != "" && r.SHA256 != "":
 			fd.Severity, fd.Foreign = verdict.Low, false
 			fd.Statement = say(r.Path) + " is a copy of the image's own " + say(f.Files.Image[r.SHA256])
+		case f.crashed(a, r, &fd):
 		case m.FSType == "tmpfs" && kind == "ELF":
 			fd.Statement = say(r.Path) + " is an ELF file that lies in memory, on " + say(m.Point)
 			if f.unpackedLibrary(r) {
@@ -431,8 +449,12 @@ func holdsEnvironment(f *Facts, a *Answer) {
 			continue
 		}
 		cites := append(f.rowCites(&s.File), f.withArtifact(p.Cite, p.Dir+"/environ")...)
+		form := ""
+		if s.Form != "" {
+			form = " in " + s.Form
+		}
 		a.hit(Finding{
-			Finding: verdict.Finding{Statement: say(path) + " is a copy of the environment of " + Describe(p), Citations: cites},
+			Finding: verdict.Finding{Statement: say(path) + " is a copy of the environment of " + Describe(p) + form, Citations: cites},
 			Path:    path, SHA256: s.File.SHA256, When: cmp.Or(s.File.Btime, s.File.Ctime), Foreign: true,
 		})
 	}

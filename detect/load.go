@@ -27,6 +27,7 @@ const (
 	maxChanges   = 50_000
 	maxMounted   = 20_000
 	maxImage     = 500_000
+	maxLogs      = 5_000
 )
 
 // Load reads what the rules need from a package. Its error means that ctx ended; what the package lacks or garbles is in
@@ -42,6 +43,8 @@ func Load(ctx context.Context, p *evidence.Package) (*Facts, error) {
 	}
 	if b, err := p.ReadFile("host/host.json", maxDocument); err == nil {
 		_ = json.Unmarshal(b, &f.Host) // likewise
+	} else {
+		f.Missing[Node] = f.absent("context")
 	}
 	f.loadProcesses(p)
 	for i := range f.Processes {
@@ -52,6 +55,7 @@ func Load(ctx context.Context, p *evidence.Package) (*Facts, error) {
 		f.loadMaps(p, &f.Processes[i])
 	}
 	f.summariseProcesses()
+	f.loadSharers(p)
 	f.loadSockets(p)
 	f.loadMounts(p)
 	f.loadConfig(p)
@@ -162,6 +166,7 @@ func (f *Facts) loadEnviron(p *evidence.Package, proc *Process) {
 	proc.HasEnv = len(e.Errors) == 0
 	if len(b) > 0 {
 		proc.EnvHash = e.SHA256
+		proc.EnvForms = encodedForms(b)
 	}
 	for off := 0; off < len(b); {
 		n := slices.Index(b[off:], 0)
@@ -253,7 +258,11 @@ type document struct {
 		Env             []string
 		ExposedPorts    map[string]json.RawMessage
 		Cmd, Entrypoint words
+		Labels          map[string]string
 	}
+	// State is the runtime's: when the container was last started, and when it last ended before.
+	State   json.RawMessage
+	Created string
 	Process struct {
 		Env, Args words
 	}
@@ -278,7 +287,7 @@ func (w *words) UnmarshalJSON(b []byte) error {
 }
 
 func (f *Facts) loadConfig(p *evidence.Package) {
-	f.Config = Settings{Env: map[string]string{}, Exposed: map[int]bool{}}
+	f.Config = Settings{Env: map[string]string{}, Exposed: map[int]bool{}, Labels: map[string]string{}}
 	found := false
 	for _, e := range p.Artifacts("target/") {
 		if !strings.HasSuffix(e.Path, ".json") || e.Size > maxDocument {
@@ -297,6 +306,10 @@ func (f *Facts) loadConfig(p *evidence.Package) {
 			docs = []document{d}
 		}
 		for _, d := range docs {
+			f.begunAgain(&d)
+			for k, v := range d.Config.Labels {
+				f.Config.Labels[k] = v
+			}
 			f.Config.Args = slices.Concat(f.Config.Args, d.Config.Entrypoint, d.Config.Cmd, d.Process.Args, d.Args)
 			for _, kv := range append(d.Config.Env, d.Process.Env...) {
 				found = true
@@ -337,22 +350,23 @@ func (f *Facts) loadResolvers(p *evidence.Package) {
 }
 
 func (f *Facts) loadFiles(ctx context.Context, p *evidence.Package) {
-	f.Files = Files{Image: map[string]string{}, ByPath: map[string]File{}}
+	f.Files = Files{Image: map[string]string{}, ByPath: map[string]File{}, Classes: map[string][]string{}}
 	if _, ok := p.Artifact(inventory.Path); !ok {
 		f.Missing[Inventory], f.Missing[Baseline] = f.absent("filesystem"), f.absent("filesystem")
 		return
 	}
 	f.Files.Staged = map[string]Staged{}
-	environ := map[string]int{}
-	for i := len(f.Processes) - 1; i >= 0; i-- {
-		environ[f.Processes[i].EnvHash] = f.Processes[i].PID
-	}
-	delete(environ, "")
+	environ := f.environments()
 	wanted := map[string]bool{}
 	for i := range f.Processes {
 		wanted[string(f.Processes[i].Exe.Path)] = true
 		for j := range f.Processes[i].Maps {
 			wanted[string(f.Processes[i].Maps[j].Path)] = true
+		}
+		for _, d := range f.Processes[i].FDs {
+			if d.Kind == "file" {
+				wanted[string(d.Target)] = true
+			}
 		}
 	}
 	baseline, bad := false, 0
@@ -368,8 +382,9 @@ func (f *Facts) loadFiles(ctx context.Context, p *evidence.Package) {
 		baseline = baseline || r.Tree == record.TreeBoth || r.Tree == record.TreeImage
 		f.addFile(r, wanted)
 		locked.add(f, &r)
-		if pid, same := environ[r.SHA256]; same && r.Tree == record.TreeRoot && r.Type == record.TypeFile && r.SHA256 != "" && len(f.Files.Staged) < maxMounted {
-			f.Files.Staged[string(r.Path)] = Staged{r, pid}
+		if s, same := environ[r.SHA256]; same && r.Tree == record.TreeRoot && r.Type == record.TypeFile && r.SHA256 != "" && len(f.Files.Staged) < maxMounted {
+			s.File = r
+			f.Files.Staged[string(r.Path)] = s
 		}
 	}
 	locked.finish(ctx, f, p)
@@ -421,6 +436,13 @@ func (f *Facts) addFile(r File, wanted map[string]bool) {
 		if _, known := f.Files.Image[r.SHA256]; !known {
 			f.Files.Image[r.SHA256] = path
 		}
+	}
+	if r.Type == record.TypeFile && r.Tree == record.TreeRoot && logName.MatchString(path) && len(f.Files.Logs) < maxLogs {
+		f.Files.Logs = append(f.Files.Logs, r)
+	}
+	if base, ok := strings.CutSuffix(path, ".class"); ok && r.Tree == record.TreeBoth && len(f.Files.Classes) < maxImage {
+		base = base[strings.LastIndexByte(base, '/')+1:]
+		f.Files.Classes[base] = append(f.Files.Classes[base], path)
 	}
 	if r.Mount == "" || r.Type != record.TypeFile {
 		return

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	elf "github.com/sherd-forensics/sherd/detect/program"
 	"github.com/sherd-forensics/sherd/evidence/record"
 	"github.com/sherd-forensics/sherd/verdict"
 )
@@ -19,8 +20,8 @@ func memoryRules() []Rule {
 		},
 		{
 			ID: "memory-program-in-anonymous", Title: "A program was loaded into anonymous memory", Severity: verdict.High, Technique: "T1620",
-			Rationale:   "An ELF header at the start of anonymous memory next to executable memory is a program or library that was loaded without a file.",
-			FalseAlarms: "Runtimes for WebAssembly keep translated code in ELF form: graded lower in programs that translate code.",
+			Rationale:   "An ELF header at the start of anonymous memory next to executable memory, or on a later page of it, is a program or library that was loaded without a file.",
+			FalseAlarms: "Runtimes for WebAssembly keep translated code in ELF form: graded lower in programs that translate code, and where the header bears Wasmtime's mark.",
 			Needs:       []Fact{Processes, Memory}, check: anonymousELF,
 		},
 		{
@@ -32,7 +33,7 @@ func memoryRules() []Rule {
 		{
 			ID: "memory-library-foreign", Title: "A process has a library loaded that the image does not hold", Severity: verdict.Critical, Technique: "T1574.006",
 			Rationale:   "Libraries come with the image. One from a memfd, from the writable layer, or with its file deleted came in afterwards.",
-			FalseAlarms: "Java programs unpack libraries from their archives into temporary files, map them and often delete them: graded low.",
+			FalseAlarms: "Java programs unpack libraries from their archives into temporary files, map them and often delete them: graded low, but medium where the library is in no open archive and not made for Java.",
 			Needs:       []Fact{Processes, Memory, Inventory, Baseline}, check: foreignLibrary,
 		},
 	}
@@ -43,7 +44,7 @@ func (f *Facts) noMaps(a *Answer, p *Process) bool {
 	if p.HasMaps {
 		return false
 	}
-	if p.State != "Z" && p.State != "X" && !f.otherRoot(p) {
+	if !f.ended(p) && !f.otherRoot(p) {
 		a.blind("memory of "+Describe(p), "its mappings were not collected")
 	}
 	return true
@@ -165,6 +166,7 @@ func (f *Facts) head(p *Process, m *Mapping, n int) ([]byte, verdict.Citation) {
 }
 
 func anonymousELF(f *Facts, a *Answer) {
+	left := int64(1 << 30) // bytes of executable memory that are looked through
 	for i := range f.Processes {
 		p := &f.Processes[i]
 		if f.noMaps(a, p) || f.runcInit(p) == yes {
@@ -176,20 +178,64 @@ func anonymousELF(f *Facts, a *Answer) {
 				continue
 			}
 			b, c := f.head(p, m, 64)
+			at := m.Start
 			if !isELF(b) {
-				continue
+				if at, c = f.innerELF(p, m, &left); at == 0 {
+					continue
+				}
+				b = nil
 			}
 			sev := verdict.High
-			if f.hasJIT(p) {
+			if f.hasJIT(p) || len(b) > 7 && b[7] == osWasmtime {
 				sev = verdict.Low
 			}
 			a.hit(Finding{
 				Finding: verdict.Finding{Severity: sev, Citations: []verdict.Citation{m.Cite, c},
-					Statement: fmt.Sprintf("%s has an ELF program loaded at %#x in memory that belongs to no file", Describe(p), m.Start)},
+					Statement: fmt.Sprintf("%s has an ELF program loaded at %#x in memory that belongs to no file", Describe(p), at)},
 				PID: p.PID, Path: string(p.Exe.Path), Foreign: f.Foreign(p),
 			})
 		}
 	}
+	if left <= 0 {
+		a.blind("programs in the rest of executable memory", "there is more of it than is looked through")
+	}
+}
+
+// osWasmtime is the mark that Wasmtime, embedded in whatever program, puts on code it translated.
+const osWasmtime = 200
+
+// innerELF finds a program that begins on a later page of executable memory, where a loader put something before it. Only headers
+// that could be loaded count. Programs that translate code keep all kinds of objects there and are not asked. at is 0 if there is none.
+func (f *Facts) innerELF(p *Process, m *Mapping, left *int64) (at uint64, c verdict.Citation) {
+	const page, piece = 4096, 1 << 20
+	if !executable(m) || f.hasJIT(p) || f.Read == nil {
+		return 0, c
+	}
+	core := p.Dir + "/core"
+	for _, s := range m.Segments {
+		skip := int64(-s.Addr & (page - 1))
+		for off := skip; off < s.Length && *left > 0; off, *left = off+piece, *left-piece {
+			b := f.Read(core, s.CoreOffset+off, int(min(piece, s.Length-off)))
+			for i := 0; i+elf.HeaderSize <= len(b); i += page {
+				if !isELF(b[i:]) {
+					continue
+				}
+				_, err := elf.ParseHeader(func(o uint64, n int) []byte {
+					if o >= uint64(len(b)-i) {
+						return nil
+					}
+					return b[i+int(o):][:min(n, len(b)-i-int(o))]
+				})
+				if x, ok := f.Cite(core, s.CoreOffset+off+int64(i), elf.HeaderSize); ok && err == nil {
+					return s.Addr + uint64(off) + uint64(i), x
+				}
+			}
+			if b == nil {
+				break
+			}
+		}
+	}
+	return 0, c
 }
 
 // nearCode reports whether mapping i or one of the next few that touch it is executable and anonymous: a loader maps a
@@ -302,7 +348,12 @@ func (f *Facts) library(a *Answer, p *Process, m *Mapping) {
 		if r.SHA256 != "" && f.Files.Image[r.SHA256] != "" {
 			return
 		}
-		if isJVM(p) && under(name, "/tmp", "/var/tmp") || r.Mount != "" && !f.afterStart(r.Btime) {
+		switch {
+		case isJVM(p) && under(name, "/tmp", "/var/tmp"):
+			if found.Severity, found.Foreign = verdict.Low, false; !f.nativeOfJava(p, &r) {
+				found.Severity, found.Foreign = verdict.Medium, true
+			}
+		case r.Mount != "" && !f.afterStart(r.Btime):
 			found.Severity, found.Foreign = verdict.Low, false
 		}
 		found.SHA256, found.When = r.SHA256, cmp.Or(r.Btime, r.Ctime)

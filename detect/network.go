@@ -1,6 +1,7 @@
 package detect
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -22,24 +23,6 @@ func networkRules() []Rule {
 			Needs:       []Fact{Processes, Sockets}, check: standardStreams,
 		},
 		{
-			ID: "network-foreign-peer", Title: "A program that is not the image's has a connection", Severity: verdict.High, Technique: "T1071",
-			Rationale:   "The image's programs don't explain it.",
-			FalseAlarms: "Depends on the judgement of the program.",
-			Needs:       []Fact{Processes, Sockets}, check: foreignPeers,
-		},
-		{
-			ID: "network-foreign-listener", Title: "A program that is not the image's listens", Severity: verdict.High, Technique: "T1571",
-			Rationale:   "A port that the image's programs don't explain waits for an intruder.",
-			FalseAlarms: "Depends on the judgement of the program.",
-			Needs:       []Fact{Processes, Sockets}, check: foreignListeners,
-		},
-		{
-			ID: "network-unexposed-listener", Title: "The image's program listens on a port that is not declared", Severity: verdict.Info, Technique: "",
-			Rationale:   "Declared ports are a hint at what a program is for; others may be its debugger or a back door in its own process.",
-			FalseAlarms: "Many images declare nothing; then the rule says nothing. Loopback alone doesn't count.",
-			Needs:       []Fact{Processes, Sockets, Config}, check: unexposed,
-		},
-		{
 			ID: "network-outbound", Title: "The image's program calls a place that nothing explains", Severity: verdict.Medium, Technique: "T1571",
 			Rationale:   "Code that an intruder runs inside the application itself calls out from the application's own process. Its port is then neither named in the configuration nor that of a known service.",
 			FalseAlarms: "Calls to known services' ports, to ports and addresses that the image's or the runtime's settings name, and into the container's own pod are information. A service on an unusual port that only a configuration file names is told all the same.",
@@ -57,12 +40,7 @@ func networkRules() []Rule {
 			FalseAlarms: "Agents, proxies and builders do so by design: where image or runtime were told of it, by a variable or an argument, it is information.",
 			Needs:       []Fact{Processes, Sockets, Config}, check: runtimeSockets,
 		},
-		{
-			ID: "network-raw-socket", Title: "A process has a raw or packet socket", Severity: verdict.Medium, Technique: "T1040",
-			Rationale:   "Packet sockets see all traffic of the container, raw ones make packets of any kind.",
-			FalseAlarms: "ping and DHCP clients, observability agents: an image's own program is graded low.",
-			Needs:       []Fact{Processes, Sockets}, check: rawSockets,
-		},
+		miningRule,
 	}
 }
 
@@ -179,74 +157,11 @@ func (f *Facts) owners(s *Socket) []*Process {
 // Owners are the container's processes that hold a socket, each once.
 func (f *Facts) Owners(s *Socket) []*Process { return f.owners(s) }
 
-func foreignPeers(f *Facts, a *Answer) {
-	for i := range f.Sockets {
-		s := &f.Sockets[i]
-		if !Remote(s) {
-			continue
-		}
-		for _, p := range f.owners(s) {
-			if !f.Foreign(p) {
-				continue
-			}
-			a.hit(Finding{
-				Finding: verdict.Finding{Citations: []verdict.Citation{s.Cite, p.Cite},
-					Statement: fmt.Sprintf("%s, which is not the image's, has a connection with %s%s", Describe(p), Peer(s.RemoteIP, s.RemotePort), traffic(s))},
-				PID: p.PID, Path: string(p.Exe.Path), SHA256: p.Exe.SHA256, Foreign: true,
-			})
-		}
-	}
-}
-
 func traffic(s *Socket) string {
 	if s.BytesSent == nil || s.BytesReceived == nil {
 		return ""
 	}
 	return fmt.Sprintf(" (%d bytes out, %d in)", *s.BytesSent, *s.BytesReceived)
-}
-
-func foreignListeners(f *Facts, a *Answer) {
-	for i := range f.Sockets {
-		s := &f.Sockets[i]
-		if !Listening(s) {
-			continue
-		}
-		for _, p := range f.owners(s) {
-			if !f.Foreign(p) {
-				continue
-			}
-			a.hit(Finding{
-				Finding: verdict.Finding{Citations: []verdict.Citation{s.Cite, p.Cite},
-					Statement: fmt.Sprintf("%s, which is not the image's, listens on %s", Describe(p), Peer(s.LocalIP, s.LocalPort))},
-				PID: p.PID, Path: string(p.Exe.Path), SHA256: p.Exe.SHA256, Foreign: true,
-			})
-		}
-	}
-}
-
-func unexposed(f *Facts, a *Answer) {
-	if len(f.Config.Exposed) == 0 {
-		return
-	}
-	seen := map[int]bool{}
-	for i := range f.Sockets {
-		s := &f.Sockets[i]
-		if !Listening(s) || loopback(s.LocalIP) || f.Config.Exposed[s.LocalPort] || seen[s.LocalPort] {
-			continue
-		}
-		for _, p := range f.owners(s) {
-			if f.Foreign(p) || f.otherRoot(p) {
-				continue
-			}
-			seen[s.LocalPort] = true
-			a.hit(Finding{
-				Finding: verdict.Finding{Citations: []verdict.Citation{s.Cite, p.Cite},
-					Statement: fmt.Sprintf("%s listens on port %d, which the image does not declare", Describe(p), s.LocalPort)},
-				PID: p.PID, Path: string(p.Exe.Path),
-			})
-			break
-		}
-	}
 }
 
 // services are ports of services that applications call: names, mail, web, directories, databases, queues, stores, telemetry.
@@ -300,58 +215,23 @@ func outbound(f *Facts, a *Answer) {
 // heardOf is the earliest moment at which a connection is known to have been there, in nanoseconds UTC: the kernel keeps when data
 // last went each way, and of a way on which none ever went, when the connection began. 0 is unknown.
 func (f *Facts) heardOf(s *Socket, p *Process) int64 {
-	if f.Host.Realtime == 0 || s.LastSentMS == nil || s.LastReceivedMS == nil {
+	// What the kernel counted back from is the moment at which the socket was looked at; the host's clock was read at another.
+	seen := cmp.Or(s.Observed, f.Host.Realtime)
+	if seen == 0 || s.LastSentMS == nil || s.LastReceivedMS == nil {
 		return 0
 	}
-	at := f.Host.Realtime - int64(max(*s.LastSentMS, *s.LastReceivedMS))*int64(time.Millisecond)
+	at := seen - int64(max(*s.LastSentMS, *s.LastReceivedMS))*int64(time.Millisecond)
 	if at < p.StartTime {
 		return 0 // a counter that never ran
 	}
 	return at
 }
 
-// minClosed is how many closed connections with one peer are a habit.
-const minClosed = 3
-
-// closedOutbound tells of connections that were closed a moment ago, which the kernel remembers for a minute and of which it no
-// longer knows whose they were: who asks for orders again and again leaves a row of them.
-func (f *Facts) closedOutbound(a *Answer, listening map[int]bool, local map[string]bool) {
-	by := map[string][]*Socket{}
-	var order []string
-	for i := range f.Sockets {
-		s := &f.Sockets[i]
-		if s.State != "time_wait" || s.Shared || !Remote(s) || len(s.Owners) > 0 || listening[s.LocalPort] || local[s.RemoteIP] || services[s.RemotePort] || f.named(s) {
-			continue
-		}
-		// Which side called is told by the ports: the caller's is one of those that the kernel hands out.
-		if s.LocalPort < 32768 || s.LocalPort > 60999 {
-			continue
-		}
-		peer := Peer(s.RemoteIP, s.RemotePort)
-		if by[peer] == nil {
-			order = append(order, peer)
-		}
-		by[peer] = append(by[peer], s)
-	}
-	for _, peer := range order {
-		list := by[peer]
-		if len(list) < minClosed {
-			continue
-		}
-		fd := Finding{Peer: peer, Finding: verdict.Finding{Severity: verdict.Medium, Technique: "T1071",
-			Statement: fmt.Sprintf("%d connections with %s had been closed within the last minute, which neither the configuration nor a known service's port explains; whose they were is not known any more", len(list), peer)}}
-		for _, s := range list[:min(len(list), 8)] {
-			fd.Citations = append(fd.Citations, s.Cite)
-		}
-		a.hit(fd)
-	}
-}
-
 // named reports whether image or runtime were told of a peer's address or port. What a process says of itself, its own
 // command line and environment, counts for nothing: whoever started it chose that.
 func (f *Facts) named(s *Socket) bool {
 	port := itoa(s.RemotePort)
-	says := func(text string) bool { return strings.Contains(text, s.RemoteIP) || hasNumber(text, port) }
+	says := func(text string) bool { return hasAddress(text, s.RemoteIP) || hasNumber(text, port) }
 	return f.told(says)
 }
 
@@ -363,6 +243,23 @@ func (f *Facts) told(says func(string) bool) bool {
 		}
 	}
 	return slices.ContainsFunc(f.Config.Args, says) || slices.ContainsFunc(f.Container.Entrypoint, says)
+}
+
+// hasAddress reports whether text has an address as a whole: 10.0.0.12 has not 10.0.0.1.
+func hasAddress(text, ip string) bool {
+	digit := func(i int) bool { return i >= 0 && i < len(text) && text[i] >= '0' && text[i] <= '9' }
+	for off := 0; ip != ""; off++ {
+		i := strings.Index(text[off:], ip)
+		if i < 0 {
+			break
+		}
+		off += i
+		end := off + len(ip)
+		if !digit(off-1) && !digit(end) && (off == 0 || text[off-1] != '.' || !digit(off-2)) && (end == len(text) || text[end] != '.' || !digit(end+1)) {
+			return true
+		}
+	}
+	return false
 }
 
 // hasNumber reports whether text has a number as a whole, not as a part of a longer one or of a dotted address.
@@ -394,7 +291,7 @@ func ownResolver(f *Facts, a *Answer) {
 		}
 		for _, p := range f.owners(s) {
 			peer := Peer(s.RemoteIP, s.RemotePort)
-			if f.otherRoot(p) || seen[peer+itoa(p.PID)] || f.told(func(text string) bool { return strings.Contains(text, s.RemoteIP) }) {
+			if f.otherRoot(p) || seen[peer+itoa(p.PID)] || f.told(func(text string) bool { return hasAddress(text, s.RemoteIP) }) {
 				continue
 			}
 			if len(f.Resolvers) == 0 {
@@ -420,17 +317,30 @@ var runtimeSocket = regexp.MustCompile(`/(docker|containerd|crio|podman|dockersh
 // toldOfRuntime matches settings that say that a program is to speak with a runtime.
 var toldOfRuntime = regexp.MustCompile(`(?i)docker|containerd|cri-?o\b|podman|buildkit`)
 
-func runtimeSockets(f *Facts, a *Answer) {
+// toldOfRuntime reports whether image or runtime were told that a program is to speak with a runtime.
+func (f *Facts) toldOfRuntime() bool {
+	told := f.told(toldOfRuntime.MatchString)
+	for k := range f.Config.Env {
+		told = told || toldOfRuntime.MatchString(k)
+	}
+	return told
+}
+
+// runtimeConnection is one process's connection with a runtime.
+type runtimeConnection struct {
+	process      *Process
+	socket, peer *Socket
+}
+
+// runtimeConnections are those of the container's processes, each process and runtime once.
+func (f *Facts) runtimeConnections() []runtimeConnection {
 	byInode := map[uint64]*Socket{}
 	for i := range f.Sockets {
 		if s := &f.Sockets[i]; s.Family == "unix" && s.Inode != 0 {
 			byInode[s.Inode] = s
 		}
 	}
-	told := f.told(toldOfRuntime.MatchString)
-	for k := range f.Config.Env {
-		told = told || toldOfRuntime.MatchString(k)
-	}
+	var out []runtimeConnection
 	seen := map[string]bool{}
 	for i := range f.Sockets {
 		s := &f.Sockets[i]
@@ -447,37 +357,23 @@ func runtimeSockets(f *Facts, a *Answer) {
 				continue
 			}
 			seen[key] = true
-			fd := Finding{PID: p.PID, Path: string(p.Exe.Path), Foreign: f.Foreign(p)}
-			fd.Statement = Describe(p) + " has a connection with the container runtime at " + say(peer.Path)
-			if told && !fd.Foreign {
-				fd.Severity = verdict.Info
-			} else {
-				fd.Statement += ", of which neither image nor runtime was told"
-			}
-			fd.Citations = []verdict.Citation{s.Cite, peer.Cite, p.Cite}
-			a.hit(fd)
+			out = append(out, runtimeConnection{p, s, peer})
 		}
 	}
+	return out
 }
 
-func rawSockets(f *Facts, a *Answer) {
-	for i := range f.Sockets {
-		s := &f.Sockets[i]
-		if s.Family != "packet" && s.Protocol != "raw" {
-			continue
+func runtimeSockets(f *Facts, a *Answer) {
+	told := f.toldOfRuntime()
+	for _, c := range f.runtimeConnections() {
+		fd := Finding{PID: c.process.PID, Path: string(c.process.Exe.Path), Foreign: f.Foreign(c.process)}
+		fd.Statement = Describe(c.process) + " has a connection with the container runtime at " + say(c.peer.Path)
+		if told && !fd.Foreign {
+			fd.Severity = verdict.Info
+		} else {
+			fd.Statement += ", of which neither image nor runtime was told"
 		}
-		for _, p := range f.owners(s) {
-			if f.otherRoot(p) {
-				continue
-			}
-			sev := verdict.Low
-			if f.Foreign(p) {
-				sev = verdict.Medium
-			}
-			a.hit(Finding{
-				Finding: verdict.Finding{Severity: sev, Citations: []verdict.Citation{s.Cite, p.Cite}, Statement: Describe(p) + " has a " + say(s.Family) + " " + say(s.Protocol) + " socket"},
-				PID:     p.PID, Path: string(p.Exe.Path), Foreign: f.Foreign(p),
-			})
-		}
+		fd.Citations = []verdict.Citation{c.socket.Cite, c.peer.Cite, c.process.Cite}
+		a.hit(fd)
 	}
 }

@@ -32,7 +32,7 @@ func processRules() []Rule {
 		{
 			ID: "process-traced", Title: "A process is being traced", Severity: verdict.High, Technique: "T1055.008",
 			Rationale:   "ptrace lets the tracer read and change all of a process. From inside a distroless container there is no honest debugger.",
-			FalseAlarms: "A debugger or strace outside the container, started by an administrator: graded lower.",
+			FalseAlarms: "A debugger or profiler outside the container, or in a container beside it: low, unless code in the traced memory is not its file's.",
 			Needs:       []Fact{Processes}, check: traced,
 		},
 		{
@@ -47,6 +47,7 @@ func processRules() []Rule {
 			FalseAlarms: "Rotated logs, temporary files and databases that are deleted while open are no executables and don't count.",
 			Needs:       []Fact{Processes}, check: deletedProgramOpen,
 		},
+		turnedToolRule,
 	}
 }
 
@@ -54,7 +55,7 @@ func foreignProgram(f *Facts, a *Answer) {
 	for i := range f.Processes {
 		p := &f.Processes[i]
 		o := f.originOf(p)
-		if o.blind != "" {
+		if o.blind != "" && !f.ended(p) {
 			a.blind("the program of "+Describe(p), o.blind)
 		}
 		if o.words == "" {
@@ -159,10 +160,16 @@ func traced(f *Facts, a *Answer) {
 		sev, who := verdict.Low, "process "+itoa(p.TracerPID)+" of the host, outside of the container"
 		if t := f.byPID[p.TracerPID]; t != nil {
 			cites = append(cites, t.Cite)
-			sev, who = verdict.High, Describe(t)
-			if f.otherRoot(t) {
-				sev = verdict.Medium
+			who = Describe(t)
+			if !f.otherRoot(t) {
+				sev = verdict.High
 			}
+		} else if s := f.Sharer(p.TracerPID); s != nil {
+			cites = append(cites, s.Cite)
+			who = DescribeSharer(s)
+		}
+		if f.overwritten(p) {
+			sev = verdict.High
 		}
 		a.hit(Finding{Finding: verdict.Finding{Severity: sev, Statement: Describe(p) + " is traced by " + who, Citations: cites},
 			PID: p.PID, Path: string(p.Exe.Path), When: 0, Foreign: f.Foreign(p)})

@@ -10,13 +10,14 @@ import (
 
 // Link is something that more than one investigated container's scope holds.
 type Link struct {
-	Type  string // verdict.EntityAddress, or verdict.EntityFile for a program's or file's hash
-	Value string // an address without its port where ports differ, or a SHA-256
+	Type  string // verdict.EntityAddress, EntityImage, EntityIdentity, EntityNode, or EntityFile for a program's or file's hash
+	Value string // an address without its port where ports differ, an image's digest, or a SHA-256
 	In    []int  // indexes of the results, ascending
 }
 
-// Across finds hashes and addresses that several results share, so that one intrusion in many containers is seen as one. The
-// order is that of first occurrence.
+// Across finds what several results share, so that one intrusion in many containers is seen as one: hashes and addresses of what is the
+// intruder's; and of containers of which one is touched, the image, by which the same way leads into the others, identities, and
+// the machine. The order is that of first occurrence.
 func Across(results []*Result) []Link {
 	var out []Link
 	add := func(kind, value string, i int) {
@@ -34,18 +35,37 @@ func Across(results []*Result) []Link {
 			switch {
 			case e.Type == verdict.EntityAddress:
 				add(verdict.EntityAddress, host(e.Value), i)
-			case e.SHA256 != "" && (e.Role == "foreign" || e.Role == "changed"):
+			case e.Type != verdict.EntityIdentity && e.SHA256 != "" && (e.Role == "foreign" || e.Role == "changed"):
 				add(verdict.EntityFile, e.SHA256, i)
+			case e.Type == verdict.EntityIdentity:
+				add(verdict.EntityIdentity, e.Value, i)
 			}
 		}
+		t := &r.Verdict.Target
+		if t.ImageDigest != "" {
+			add(verdict.EntityImage, t.ImageDigest, i)
+		}
+		if t.Node != "" {
+			add(verdict.EntityNode, t.Node, i)
+		}
 	}
-	return slices.DeleteFunc(out, func(l Link) bool { return len(l.In) < 2 })
+	return slices.DeleteFunc(out, func(l Link) bool {
+		return len(l.In) < 2 || !slices.ContainsFunc(l.In, func(i int) bool { return results[i].bad() })
+	})
+}
+
+// bad reports whether a result claims an intrusion.
+func (r *Result) bad() bool {
+	return r.Verdict.Verdict == verdict.Compromised || r.Verdict.Verdict == verdict.Suspicious
 }
 
 // Move is one container of an intrusion reaching another.
 type Move struct {
 	From, To int    // indexes of the results
 	Why      string // in words
+	// Citations are of the package of the container that shows it: From's if Out, else To's.
+	Citations []verdict.Citation
+	Out       bool
 }
 
 // Sequence says in which order several containers were first touched, as far as the evidence gives a time, and which reached which:
@@ -53,7 +73,7 @@ type Move struct {
 // intrusion take no part.
 func Sequence(results []*Result) (order []int, moves []Move) {
 	for i, r := range results {
-		if r.Verdict.Verdict == verdict.Compromised || r.Verdict.Verdict == verdict.Suspicious {
+		if r.bad() {
 			order = append(order, i)
 		}
 	}
@@ -74,31 +94,32 @@ func Sequence(results []*Result) (order []int, moves []Move) {
 			if from == to {
 				continue
 			}
-			if why := reached(results[from], results[to]); why != "" {
-				moves = append(moves, Move{from, to, why})
+			if m := reached(results[from], results[to]); m.Why != "" {
+				m.From, m.To = from, to
+				moves = append(moves, m)
 			}
 		}
 	}
 	return order, moves
 }
 
-// reached says how one container reached another, "" if it is not known to have. An address that both have, as on the host's own
+// reached says how one container reached another; without a Why it is not known to have. An address that both have, as on the host's own
 // network, tells nothing.
-func reached(from, to *Result) string {
+func reached(from, to *Result) Move {
 	only := func(a string, of, not *Result) bool {
 		return slices.Contains(of.Own, a) && !slices.Contains(not.Own, a)
 	}
 	for _, e := range to.Verdict.Scope {
 		if e.Type == verdict.EntityAddress && e.Role == "source" && only(host(e.Value), from, to) {
-			return "the request that entered the second came from " + host(e.Value) + ", an address of the first"
+			return Move{Why: "the request that entered the second came from " + host(e.Value) + ", an address of the first", Citations: e.Citations}
 		}
 	}
 	for _, e := range from.Verdict.Scope {
 		if e.Type == verdict.EntityAddress && e.Role == "peer" && only(host(e.Value), to, from) {
-			return "a process of the first that is not its own had a connection with " + e.Value + ", an address of the second"
+			return Move{Why: "a process of the first that is not its own had a connection with " + e.Value + ", an address of the second", Citations: e.Citations, Out: true}
 		}
 	}
-	return ""
+	return Move{}
 }
 
 // host is an address without its port: one listener may be called on several.

@@ -10,6 +10,7 @@ import (
 	"github.com/sherd-forensics/sherd/detect"
 	"github.com/sherd-forensics/sherd/evidence/record"
 	"github.com/sherd-forensics/sherd/internal/printable"
+	"github.com/sherd-forensics/sherd/investigate/graph"
 	"github.com/sherd-forensics/sherd/verdict"
 )
 
@@ -22,8 +23,9 @@ type arrival struct {
 	process *detect.Process
 	entity  string
 	words   string // "/x was created"
-	tech    string
+	node    string // its ID in the graph
 	cites   []verdict.Citation
+	bound   bool // it was no later than time, and may have been before
 }
 
 // arrivals are the first appearances of what is foreign, by time: births of the files that which names, starts of processes, and calls.
@@ -42,89 +44,117 @@ func (w *work) arrivals(which func(*detect.Finding) bool) []arrival {
 			continue
 		}
 		verb := " was created"
-		if f.Rule == "file-program-replaced" || f.Rule == "file-configuration-changed" && !strings.Contains(f.Statement, " was added") {
+		if f.Rule == "file-program-replaced" || f.Rule == "file-configuration-names-peer" || f.Rule == "file-configuration-changed" && !strings.Contains(f.Statement, " was added") {
 			verb = " was changed"
 		}
-		file(arrival{time: f.When, path: f.Path, entity: verdict.EntityFile + ":" + escaped(f.Path), words: clip(f.Path, 120) + verb, tech: f.Technique, cites: f.Citations})
+		file(arrival{time: f.When, path: f.Path, entity: verdict.EntityFile + ":" + escaped(f.Path), node: fileNode(f.Path), words: clip(f.Path, 120) + verb, cites: f.Citations})
 	}
 	for i := range w.findings {
 		f := &w.findings[i]
 		if p := w.f.Process(f.PID); p != nil && weighs(f) && f.When != 0 && f.Peer != "" {
-			out = append(out, arrival{time: f.When, entity: verdict.EntityAddress + ":" + f.Peer, words: detect.Describe(p) + " was first known to speak with " + f.Peer, tech: f.Technique, cites: f.Citations})
+			out = append(out, arrival{time: f.When, entity: verdict.EntityAddress + ":" + f.Peer, node: addressNode(f.Peer), words: detect.Describe(p) + " was first known to speak with " + f.Peer, cites: f.Citations, bound: true})
 		}
 	}
 	for _, p := range w.foreign() {
 		if p.Exe.Btime != 0 && p.Exe.Origin != record.ExeMemfd && p.Exe.Origin != record.ExeImage {
 			path := string(p.Exe.Path)
-			file(arrival{time: p.Exe.Btime, path: path, entity: verdict.EntityFile + ":" + escaped(path), words: clip(path, 120) + " was created", cites: []verdict.Citation{p.Cite}})
+			file(arrival{time: p.Exe.Btime, path: path, entity: verdict.EntityFile + ":" + escaped(path), node: fileNode(path), words: clip(path, 120) + " was created", cites: []verdict.Citation{p.Cite}})
 		}
 		if p.StartTime != 0 && (w.f.Init() == nil || p.PID != w.f.Init().PID) {
-			out = append(out, arrival{time: w.startOf(p), process: p, entity: w.processEntity(p).ID(), words: detect.Describe(p) + " was started", cites: []verdict.Citation{p.Cite}})
+			out = append(out, arrival{time: w.startOf(p), process: p, entity: w.processEntity(p).ID(), node: processNode(p.PID), words: detect.Describe(p) + " was started", cites: []verdict.Citation{p.Cite}})
 		}
 	}
 	slices.SortStableFunc(out, func(a, b arrival) int { return cmp.Compare(a.time, b.time) })
 	return out
 }
 
-// rootCause says how they got in, as far as the evidence goes: a logged request that names the file that then appeared, or
-// that is the only one at that moment. Anything less is told as a gap with the candidates.
+// rootCause says how they got in, as far as the evidence goes: the request from which the surest way through the graph leads to what was
+// found. Anything less is told as a gap with the candidates.
 func (w *work) rootCause() *verdict.RootCause {
 	if !w.bad() {
 		return nil
 	}
-	all := w.arrivals(weighs)
-	const what = "how they got in"
-	if len(all) == 0 {
-		if c := w.onlyOne(); c != nil {
-			return c
-		}
-		w.gap(what, "nothing that was found has a time that could be linked to a request"+w.standOut(), "no root cause is named")
-		return nil
-	}
-	for i := range all {
-		a := &all[i]
-		if a.path == "" {
-			continue
-		}
-		for _, r := range w.around(a.time, windowBefore, windowAfter) {
-			if r.names(a.path) {
-				return w.cause(a, r, all, 0.9)
-			}
-		}
-	}
-	first := &all[0]
-	cands := w.rareOnes(w.around(first.time, near, near))
+	best := w.entryOf()
 	switch {
-	case len(cands) == 1:
-		return w.cause(first, cands[0], all, 0.6)
-	case len(cands) > 1 && len(cands) <= 4 && oneClient(cands):
-		return w.session(first, cands, 0.5)
+	case best == nil || best.rule == graph.RequestNear:
+		w.noCause()
+		return nil
+	case len(w.cands) > 1:
+		w.r.Verdict.Candidates = listed(w.cands)
 	}
+	var c *verdict.RootCause
+	switch best.rule {
+	case graph.RequestStandsOut:
+		c = w.stoodOut(best)
+	case graph.RequestsOfOne:
+		c = w.session(best)
+	default:
+		c = w.cause(best)
+	}
+	c.Basis = best.rule
+	c.For, c.Against = best.pro, best.con
+	w.aside(c, best)
+	doubt(c, best.rs...)
+	c.Citations, c.Entities = unique(c.Citations), uniqueStrings(c.Entities)
+	return c
+}
+
+// aside tells which lines were set aside because the log contradicts them.
+func (w *work) aside(c *verdict.RootCause, best *candidate) {
+	if best.doubtful {
+		c.Statement += "; the log itself contradicts that line"
+		return
+	}
+	n := 0
+	for i := range w.cands {
+		if o := &w.cands[i]; o.doubtful && o != best {
+			n++
+			c.For = append(c.For, verdict.Evidence{Statement: o.rs[0].words() + " was set aside: " + o.con[0].Statement, Citations: o.con[0].Citations})
+		}
+	}
+	if n > 0 {
+		c.Statement += fmt.Sprintf("; %s of that time set aside, which the log itself contradicts", plural(n, "line"))
+	}
+}
+
+// noCause tells why no cause is named, with the candidates and their weights.
+func (w *work) noCause() {
+	const what = "how they got in"
+	if len(w.comings) == 0 {
+		w.gap(what, "nothing that was found has a time that could be linked to a request"+w.standOut(), "no root cause is named")
+		return
+	}
+	first := &w.comings[0]
 	switch {
 	case !w.logs.any:
 		w.gap(what, "no logs of the container were collected, and "+first.words+" at "+detect.Time(first.time), "no root cause is named")
-	case len(cands) == 0:
+	case len(w.cands) == 0:
 		w.gap(what, "no request was logged near "+detect.Time(first.time)+", when "+first.words, "no root cause is named; the way in may be one that the application does not log")
 	default:
-		list := ""
-		for i, r := range cands[:min(len(cands), 4)] {
+		all := listed(w.cands)
+		w.r.Verdict.Candidates = all
+		words := ""
+		for i, c := range all[:min(len(all), 4)] {
 			if i > 0 {
-				list += "; "
+				words += "; "
 			}
-			list += r.words() + ", logged " + detect.Time(r.Time)
+			words += fmt.Sprintf("%s, logged %s (weight %.2f)", c.Statement, c.Time, c.Weight)
 		}
-		w.gap(what, fmt.Sprintf("%d requests were logged within 2 s of the moment when %s: %s", len(cands), first.words, list), "no single root cause is named")
+		count := plural(len(all), "request") + " were"
+		if len(all) == 1 {
+			count = "1 request was"
+		}
+		w.gap(what, fmt.Sprintf("%s logged within 2 s of the moment when %s: %s", count, first.words, words), "no single root cause is named")
 	}
-	return nil
 }
 
 // onlyOne is a cause of which nothing but its being alone speaks: in all of the log one request, and no other, changed something on a
 // route that was served hardly ever, and it succeeded.
-func (w *work) onlyOne() *verdict.RootCause {
+func (w *work) onlyOne() *request {
 	var found *request
 	for i := range w.logs.firsts {
 		r := &w.logs.firsts[i]
-		if !w.standsOut(r) || r.Status >= 400 || r.Time == 0 {
+		if !w.standsOut(r) || w.logs.usual.doubtful(r) || r.Status >= 400 || r.Time == 0 {
 			continue
 		}
 		if found != nil {
@@ -133,10 +163,15 @@ func (w *work) onlyOne() *verdict.RootCause {
 		found = r
 	}
 	// Of few requests each is rare.
-	if found == nil || w.logs.lines < 20 {
+	if found == nil || w.logs.lines < 20 || w.p.Truncated() {
 		return nil
 	}
-	c := &verdict.RootCause{Technique: "T1190", Confidence: 0.4, Time: detect.Time(found.Time), Citations: []verdict.Citation{found.Cite}}
+	return found
+}
+
+func (w *work) stoodOut(b *candidate) *verdict.RootCause {
+	found := b.rs[0]
+	c := &verdict.RootCause{Technique: "T1190", Confidence: b.confidence, Time: detect.Time(found.Time), Citations: []verdict.Citation{found.Cite}}
 	w.entry = clip(found.route(), 100)
 	c.Statement = found.words() + " is the only request in the logs that changed something on a route that was served hardly ever; nothing that was found has a time by which it could be linked more closely"
 	if found.Client != "" {
@@ -144,8 +179,6 @@ func (w *work) onlyOne() *verdict.RootCause {
 		w.requests = append(w.requests, *found) // so that the scope names who sent it
 	}
 	w.entered(c)
-	doubt(c, found)
-	c.Citations, c.Entities = unique(c.Citations), uniqueStrings(c.Entities)
 	return c
 }
 
@@ -183,9 +216,9 @@ func oneClient(rs []*request) bool {
 }
 
 // session is a cause of which only the client is certain: a few requests of its that stand out surround the moment.
-func (w *work) session(a *arrival, rs []*request, confidence float64) *verdict.RootCause {
-	slices.SortStableFunc(rs, func(x, y *request) int { return cmp.Compare(x.Time, y.Time) })
-	c := &verdict.RootCause{Technique: "T1190", Confidence: confidence, Time: detect.Time(min(rs[0].Time, a.time))}
+func (w *work) session(b *candidate) *verdict.RootCause {
+	a, rs := b.a, b.rs
+	c := &verdict.RootCause{Technique: "T1190", Confidence: b.confidence, Time: detect.Time(min(rs[0].Time, a.time))}
 	w.entry = "one of the requests from " + rs[0].Client
 	c.Statement = a.words + " amid requests from " + rs[0].Client + ":"
 	for i, r := range rs {
@@ -196,11 +229,9 @@ func (w *work) session(a *arrival, rs []*request, confidence float64) *verdict.R
 		c.Citations = append(c.Citations, r.Cite)
 	}
 	c.Statement += "; which of them did it is not proven"
-	doubt(c, rs...)
 	c.Entities = []string{verdict.EntityAddress + ":" + rs[0].Client, a.entity}
-	c.Citations = unique(append(c.Citations, a.cites...))
+	c.Citations = append(c.Citations, a.cites...)
 	w.entered(c)
-	c.Entities = uniqueStrings(c.Entities)
 	return c
 }
 
@@ -211,8 +242,9 @@ func offset(ns int64) string {
 	return span(ns) + " after"
 }
 
-func (w *work) cause(a *arrival, r *request, all []arrival, confidence float64) *verdict.RootCause {
-	c := &verdict.RootCause{Technique: "T1190", Confidence: confidence, Time: detect.Time(min(r.Time, a.time))}
+func (w *work) cause(b *candidate) *verdict.RootCause {
+	a, r, all := b.a, b.rs[0], w.comings
+	c := &verdict.RootCause{Technique: "T1190", Confidence: b.confidence, Time: detect.Time(min(r.Time, a.time))}
 	w.entry = clip(r.route(), 100)
 	c.Statement = r.words() + ", " + relation(r.Time, a.time) + a.words
 	if a.path != "" && r.names(a.path) {
@@ -242,9 +274,6 @@ func (w *work) cause(a *arrival, r *request, all []arrival, confidence float64) 
 		}
 		break
 	}
-	doubt(c, r)
-	c.Citations = unique(c.Citations)
-	c.Entities = uniqueStrings(c.Entities)
 	return c
 }
 
@@ -300,7 +329,7 @@ func (w *work) startWords(s, a *arrival, r *request, c *verdict.RootCause) strin
 	}
 	out := fmt.Sprintf("; %s ran as %s, started%s %s", clip(detect.ExeName(s.process), 80), detect.Describe(s.process), by, later)
 	for _, q := range w.around(s.time, near, near) {
-		if q != r {
+		if q != r && !w.logs.usual.doubtful(q) {
 			out += ", as " + q.words() + " was logged"
 			c.Citations = append(c.Citations, q.Cite)
 			break

@@ -1,7 +1,10 @@
 package investigate
 
 import (
+	"slices"
+
 	"github.com/sherd-forensics/sherd/detect"
+	"github.com/sherd-forensics/sherd/detect/behaviour"
 	"github.com/sherd-forensics/sherd/verdict"
 )
 
@@ -13,9 +16,12 @@ var requestRule = detect.Rule{
 	Needs:       []detect.Fact{detect.Inventory, detect.Baseline},
 }
 
-// Rules are all rules that a verdict rests on: those of package detect, those that link findings with logs, and the one that compares with
-// lists of indicators.
-func Rules() []detect.Rule { return append(detect.Rules(), requestRule, indicatorRule) }
+// Rules are all rules that a verdict rests on: those of package detect in Go and in CEL, those that link findings with logs, the one that
+// compares with lists of indicators, and those over foreign programs and memory.
+func Rules() []detect.Rule {
+	return slices.Concat(detect.Rules(), behaviour.New().Rules(), []detect.Rule{requestRule, logFormRule, logTimeRule, fileTimeRule, indicatorRule,
+		factsRule, carvedRule, peerRule, mentionRule, heldRule, miningRule})
+}
 
 // correlate asks requestRule.
 func (w *work) correlate() {
@@ -52,11 +58,11 @@ func (w *work) correlate() {
 	w.collectFindings()
 }
 
-// notEarly takes back that an entry point may have changed a setting: a client's request asked for it.
+// notEarly takes back that an entry point or an update may have changed a setting or a program: a client's request asked for it.
 func (w *work) notEarly(path string) {
 	for i := range w.answers {
 		for k := range w.answers[i].Hits {
-			if h := &w.answers[i].Hits[k]; h.Rule == "file-configuration-changed" && h.Path == path && !weighs(h) {
+			if h := &w.answers[i].Hits[k]; (h.Rule == "file-configuration-changed" || h.Rule == "file-program-replaced") && h.Path == path && !weighs(h) {
 				h.Severity, h.Foreign = verdict.Medium, true
 				h.Statement += "; but a client's request asked for it"
 			}

@@ -175,7 +175,7 @@ func (w *work) next() {
 	} else {
 		add("look at the findings above: explain each of them, or treat " + name + " as compromised")
 	}
-	var creds, peers, files []string
+	var creds, peers, files, around []string
 	var source string
 	for i := range v.Scope {
 		e := &v.Scope[i]
@@ -186,6 +186,8 @@ func (w *work) next() {
 			peers = append(peers, e.Value)
 		case e.Type == verdict.EntityAddress && e.Role == "source":
 			source = e.Value
+		case e.Type == verdict.EntityContainer && (e.Role == "outsider" || e.Role == "started"):
+			around = append(around, "the container "+e.Value[:min(len(e.Value), 12)])
 		case e.Type == verdict.EntityFile && e.SHA256 != "" && e.Role == "foreign":
 			files = append(files, e.SHA256[:12]+"…")
 		}
@@ -195,6 +197,9 @@ func (w *work) next() {
 	}
 	if len(peers) > 0 {
 		add("block " + list(peers, 6) + " and look for other containers that talk to it")
+	}
+	if len(around) > 0 {
+		add("collect and investigate " + list(around, 4) + " too, and ask who started it")
 	}
 	if source != "" {
 		add("look for other requests from " + source)

@@ -14,9 +14,12 @@ import (
 
 	"github.com/sherd-forensics/sherd/detect"
 	"github.com/sherd-forensics/sherd/detect/indicator"
+	"github.com/sherd-forensics/sherd/detect/program"
 	"github.com/sherd-forensics/sherd/event"
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/evidence/record"
+	"github.com/sherd-forensics/sherd/internal/redact"
+	"github.com/sherd-forensics/sherd/investigate/graph"
 	"github.com/sherd-forensics/sherd/parse/inventory"
 	"github.com/sherd-forensics/sherd/target"
 	"github.com/sherd-forensics/sherd/verdict"
@@ -30,6 +33,8 @@ type Options struct {
 	Languages []detect.Language
 	// Events gives the package's events, each time from the start; nil where nobody can read them.
 	Events iter.Seq2[*event.Event, error]
+	// Reveal leaves secrets in statements and command lines as they are.
+	Reveal bool
 }
 
 // Result is a verdict with what pictures and headers need. Its strings are fit to be shown, except where a field says
@@ -49,8 +54,17 @@ type Result struct {
 	NotFound []verdict.Impact
 	// Answers are all rules' answers.
 	Answers []detect.Answer
+	// Graph is what took part and who did what to whom; it is empty of a verdict that claims no intrusion.
+	Graph *graph.Graph
 	// First is the earliest moment that the verdict's root cause or a finding that weighs bears, in nanoseconds UTC; 0 is unknown.
 	First int64
+	// Members, Moves and Shared are of a result over several containers (Together): the containers in the order in which they were touched,
+	// those that were not last; which reached which; and what they have in common. The indexes are those of Members.
+	Members []Member
+	Moves   []Move
+	Shared  []Link
+	// Revealed is true if secrets were left as they are, by Options.Reveal.
+	Revealed bool
 	// Own are the container's addresses, as its connections show them; loopback is none.
 	Own []string
 }
@@ -78,6 +92,7 @@ type Process struct {
 	CPUTime                 int64 // nanoseconds
 	Foreign                 bool
 	Citations               []verdict.Citation
+	Container               string // its name, in a result over several
 }
 
 // Change is one path that differs from the image.
@@ -92,6 +107,7 @@ type Change struct {
 	SHA256           string
 	Marked           bool // a finding that weighs concerns it
 	Citations        []verdict.Citation
+	Container        string // its name, in a result over several
 }
 
 // Event is one point of the timeline.
@@ -102,6 +118,7 @@ type Event struct {
 	Text      string
 	Marked    bool
 	Citations []verdict.Citation
+	Container string // its name, in a result over several
 }
 
 // work is the state of one investigation.
@@ -112,9 +129,15 @@ type work struct {
 	findings []detect.Finding // by severity, then time
 	requests []request        // logged requests around what weighs, by time
 	logs     logSummary
-	entry    string // the way in, for advice
+	entry    string                    // the way in, for advice
+	programs map[string]*program.Facts // foreign programs by SHA-256
+	held     []held
 	r        *Result
 	gaps     []verdict.Gap
+	g        *graph.Graph
+	comings  []arrival   // of what weighs, by time
+	cands    []candidate // the ways in
+	use      identityUse
 }
 
 // Investigate judges one package. Its error means that ctx ended or that the verdict would have been unproven, which is a
@@ -124,28 +147,45 @@ func Investigate(ctx context.Context, p *evidence.Package, o Options) (*Result, 
 	if err != nil {
 		return nil, err
 	}
-	w := &work{p: p, f: f, answers: detect.Run(f), r: &Result{}}
-	w.r.Answers = w.answers
-	w.collectFindings()
+	w := &work{p: p, f: f, r: &Result{Revealed: o.Reveal}}
+	if err := w.rules(ctx, o); err != nil {
+		return nil, err
+	}
 	if err := w.readLogs(ctx); err != nil {
 		return nil, err
 	}
 	w.correlate()
+	w.contradictions()
 	if err := w.indicators(ctx, o.Indicators); err != nil {
 		return nil, err
 	}
 	if err := w.languages(ctx, o); err != nil {
 		return nil, err
 	}
+	if err := w.describePrograms(ctx); err != nil {
+		return nil, err
+	}
+	if err := w.readMemory(ctx); err != nil {
+		return nil, err
+	}
+	w.r.Answers = w.answers
+	w.collectFindings()
 	v := &w.r.Verdict
 	v.Schema = verdict.Schema
 	v.Target = w.target()
 	w.header()
 	w.judge()
+	w.place()
+	if err := w.readIdentity(ctx, o.Events); err != nil {
+		return nil, err
+	}
+	w.provenance()
 	v.RootCause = w.rootCause()
 	w.place()
 	w.scope()
 	w.impact()
+	w.identityClaims()
+	w.mark()
 	w.story()
 	w.processTree()
 	w.drift()
@@ -153,6 +193,9 @@ func Investigate(ctx context.Context, p *evidence.Package, o Options) (*Result, 
 	w.next()
 	v.Gaps = w.gaps
 	w.fill()
+	if !o.Reveal {
+		w.hideSecrets()
+	}
 	if err := v.Check(); err != nil {
 		return nil, fmt.Errorf("the verdict is not proven throughout: %w", err)
 	}
@@ -312,6 +355,9 @@ func (w *work) processRow(p *detect.Process, depth int) Process {
 		if line += string(a); len(line) > 512 {
 			break
 		}
+	}
+	if !w.r.Revealed {
+		line = redact.Text(line) // before it is cut: half a token is not known as one
 	}
 	return Process{
 		PID: p.PID, ContainerPID: p.ContainerPID, PPID: p.PPID, Depth: depth, Comm: clip(string(p.Comm), 40), Cmdline: clip(line, 200),

@@ -14,21 +14,28 @@ import (
 // makes suspicious; low and information never weigh. With none of these it is clean, if every rule that can weigh
 // had its facts, and inconclusive if not: what was not looked at can't be called clean.
 //
-// The number says how strongly the evidence supports the word. For compromised and suspicious it is the chance that not all
-// findings that weigh are false alarms, with a weight for each rule that hit by the gravest of its findings:
+// The number is meant as: of all verdicts that bear it, at least that share are right. It is read off the corpus of real attacks and honest
+// work (docs/scoreboard.md, docs/verdict.md), scenario by scenario, and never more than that supports:
+//
+//   - of 46 attacks the gravest finding was critical in 29, high alone in 6, medium alone in 10. Of 18 kinds of honest work none had such a
+//     finding, so that nine to one at most 7 in 100 would. For somebody to whom an intrusion is as likely as not, a grade that is found in a
+//     share s of attacks and at most in 0.07 of honest containers is right in s/(s+0.07): 0.90, 0.65 and 0.76. Medium is held below high.
+//     These are the weights of a rule by the gravest of its findings; what several rules say is joined as if they erred independently.
+//   - all 29 kinds of attack that were called compromised were: nine to one, at least 95 in 100 are. Nothing may claim more.
+//   - of 19 scenarios that were called clean one was an attack: at least 84 in 100 are right.
+//
+// TestConfidenceIsSupported holds the constants to the tallies.
 const (
 	weightCritical = 0.90
-	weightHigh     = 0.60
-	weightMedium   = 0.30
+	weightHigh     = 0.65
+	weightMedium   = 0.60
 )
 
-// For clean it is maxClean, less perMiss for each of up to maxMisses things that the capture missed against its will: an
-// intruder who came and went without a trace can't be excluded. For inconclusive it is the share
-// of the rules that could be asked, halved. All of them shrink by up to blindShare with the share of rules that were blind, and
-// no verdict is certain.
+// Clean loses perMiss for each of up to maxMisses things that the capture missed against its will or that a deeper rule could not read. For inconclusive it is the share of the
+// rules that could be asked, halved. All of them shrink by up to blindShare with the share of rules that were blind.
 const (
-	maxClean   = 0.95
-	maxAny     = 0.99
+	maxClean   = 0.84
+	maxAny     = 0.95
 	perMiss    = 0.03
 	maxMisses  = 5
 	blindShare = 0.15
@@ -37,13 +44,17 @@ const (
 func (w *work) judge() {
 	highs, criticals, mediums := 0, 0, 0
 	doubt := 1.0
-	asked, sighted := 0.0, 0.0
+	asked, sighted, deeper := 0.0, 0.0, 0
 	for i := range w.answers {
 		a := &w.answers[i]
 		if a.Rule.Severity.Rank() >= verdict.Medium.Rank() && a.Rule.Origin == "" {
 			asked++
-			if len(a.Blind) == 0 {
+			switch {
+			case len(a.Blind) == 0:
 				sighted++
+			case a.Rule.Deeper:
+				sighted++
+				deeper++
 			}
 		}
 		switch a.Gravest() {
@@ -69,7 +80,7 @@ func (w *work) judge() {
 	case share < 1 || w.p.Truncated() || len(w.essentialGaps()) > 0:
 		v.Verdict, v.Confidence = verdict.Inconclusive, share/2
 	default:
-		v.Verdict, v.Confidence = verdict.Clean, maxClean-perMiss*float64(min(w.misses(), maxMisses))
+		v.Verdict, v.Confidence = verdict.Clean, maxClean-perMiss*float64(min(w.misses()+deeper, maxMisses))
 	}
 	v.Confidence *= 1 - blindShare*(1-share)
 	v.Confidence = math.Round(100*min(v.Confidence, maxAny)) / 100

@@ -28,6 +28,9 @@ type request struct {
 	// Claimed is true when the runtime stamped no time on the line, and Time is what the application wrote itself.
 	Claimed bool
 	Cite    verdict.Citation
+	Port    int    // of the client, 0 if the line has none
+	stated  int64  // the time that the line itself says, 0 if it says none
+	form    string // how the line is written: see formOf
 }
 
 func (r *request) words() string {
@@ -59,6 +62,9 @@ type logSummary struct {
 	routes map[string]int
 	// firsts are the first requests of the first routes.
 	firsts []request
+	// usual is what the log's requests have in common; began and last are the times of its first and last request.
+	usual       census
+	began, last int64
 }
 
 const (
@@ -88,10 +94,10 @@ func (w *work) rareOnes(all []*request) []*request {
 	return out
 }
 
-// leads are findings worth a look into the logs: those that weigh, and settings that changed when entry points change them too, which a
-// request may have asked for.
+// leads are findings worth a look into the logs: those that weigh, and settings and programs that changed when or where entry points and
+// updates change them too, which a request may have asked for.
 func leads(f *detect.Finding) bool {
-	return weighs(f) || f.Rule == "file-configuration-changed" && f.When != 0
+	return weighs(f) || (f.Rule == "file-configuration-changed" || f.Rule == "file-program-replaced") && f.When != 0
 }
 
 // anchors are the times around which requests matter.
@@ -118,7 +124,8 @@ func (w *work) anchors() []int64 {
 
 func (w *work) readLogs(ctx context.Context) error {
 	anchors := w.anchors()
-	w.logs.routes = map[string]int{}
+	w.logs.routes, w.logs.usual = map[string]int{}, newCensus()
+	lead := slices.ContainsFunc(w.findings, func(f detect.Finding) bool { return leads(&f) })
 	kept := make([]int, len(anchors))
 	lines := newRequestReader(w.p.Manifest().Sealed)
 	for l, err := range logLines(ctx, w.p, func(s parse.Skip) { w.logs.skips = append(w.logs.skips, s) }) {
@@ -134,19 +141,25 @@ func (w *work) readLogs(ctx context.Context) error {
 		}
 		w.logs.any = true
 		w.logs.lines++
-		if !slices.ContainsFunc(w.findings, func(f detect.Finding) bool { return leads(&f) }) {
+		if !lead {
 			continue
 		}
 		r, claimed, ok := lines.read(l.Text)
 		if !ok {
 			continue
 		}
-		r.Time, r.Cite = l.Time, l.Cite
+		r.Time, r.Cite, r.stated = l.Time, l.Cite, claimed
 		if r.Time == 0 {
 			if r.Time, r.Claimed = claimed, true; r.Time == 0 {
 				continue
 			}
 		}
+		r.form = formOf(l.Text)
+		w.logs.usual.add(&r)
+		if w.logs.began == 0 || r.Time < w.logs.began {
+			w.logs.began = r.Time
+		}
+		w.logs.last = max(w.logs.last, r.Time)
 		seen, known := w.logs.routes[r.route()]
 		if known || len(w.logs.routes) < maxRoutes {
 			w.logs.routes[r.route()] = seen + 1
@@ -194,7 +207,7 @@ func (q *requestReader) read(line []byte) (r request, claimed int64, ok bool) {
 		return request{}, claimed, false
 	}
 	l := &q.rec.Request
-	return request{Method: l.Method, Path: l.Path, Client: l.RemoteIP, Status: l.Status}, claimed, true
+	return request{Method: l.Method, Path: l.Path, Client: l.RemoteIP, Port: l.RemotePort, Status: l.Status}, claimed, true
 }
 
 var probe = regexp.MustCompile(`(?i)^/+(-/)?(health|healthz|healthcheck|livez?|liveness|readyz?|readiness|metrics|ping|status|favicon[.]ico|startupz?)(/|[?]|$)`)

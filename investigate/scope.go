@@ -2,15 +2,14 @@ package investigate
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/dustin/go-humanize"
 
 	"github.com/sherd-forensics/sherd/detect"
 	"github.com/sherd-forensics/sherd/evidence/record"
+	"github.com/sherd-forensics/sherd/internal/redact"
 	"github.com/sherd-forensics/sherd/verdict"
 )
 
@@ -44,6 +43,9 @@ func (w *work) add(e verdict.Entity) {
 		w.gap("more of type "+e.Type, fmt.Sprintf("only %d are listed", maxScope), "the findings name the rest")
 		return
 	}
+	if words := w.programWords(e.SHA256); words != "" && (e.Type == verdict.EntityFile || e.Type == verdict.EntityProcess && !strings.HasPrefix(e.Value, "/")) {
+		e.Why += "; " + words
+	}
 	e.Citations = unique(e.Citations)
 	v.Scope = append(v.Scope, e)
 }
@@ -56,6 +58,7 @@ func (w *work) scope() {
 	w.scopeFiles()
 	w.scopeAddresses()
 	w.scopeCredentials()
+	w.scopeAround()
 	if c := &w.f.Container; c.ID != "" {
 		if cite, ok := w.containerCite(); ok {
 			w.add(verdict.Entity{Type: verdict.EntityContainer, Value: c.ID, Role: "target", Why: "the container that was examined", Citations: []verdict.Citation{cite}})
@@ -118,7 +121,7 @@ func (w *work) whyProcess(p *detect.Process, statement string) string {
 // altered reports whether what a process runs is not what its image's program is.
 func (w *work) altered(pid int) bool {
 	return slices.ContainsFunc(w.findings, func(f detect.Finding) bool {
-		return f.PID == pid && weighs(&f) && (strings.HasPrefix(f.Rule, "memory-") || f.Rule == "environment-injects-code")
+		return f.PID == pid && weighs(&f) && (strings.HasPrefix(f.Rule, "memory-") || f.Rule == "environment-injects-code" || f.Rule == "process-agent-foreign")
 	})
 }
 
@@ -130,17 +133,20 @@ func (w *work) scopeFiles() {
 		}
 		role := "foreign"
 		switch f.Rule {
-		case "file-program-replaced", "file-configuration-changed", "file-gained-privilege":
+		case "file-program-replaced", "file-configuration-changed", "file-gained-privilege", "file-log-cut", "file-configuration-names-peer":
 			role = "changed"
 		case "file-locked-many":
 			role = "note"
-		case "file-takes-commands", "file-steers-node", "file-foreign-program", "file-program-in-memory-mount", "process-deleted-program-open", "memory-library-foreign", "file-holds-environment":
+		case "file-takes-commands", "file-steers-node", "file-foreign-program", "file-program-in-memory-mount", "process-deleted-program-open", "memory-library-foreign", "process-agent-foreign", "file-holds-environment":
 		case "process-foreign-program":
 			if !f.Foreign {
 				continue
 			}
 		default:
-			continue
+			// Rules in languages of their own say so of a file that can run.
+			if !f.Foreign || !strings.HasPrefix(f.Rule, "yara") {
+				continue
+			}
 		}
 		why := f.Statement
 		if f.Rule == "process-foreign-program" {
@@ -247,14 +253,12 @@ func (w *work) scopeAddresses() {
 	}
 }
 
-// secretName matches names of variables that usually hold secrets. Their values are never shown.
-var secretName = regexp.MustCompile(`(?i)(PASS(WORD|WD|PHRASE)?$|PASSWORD|SECRET|TOKEN|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|ENCRYPTION_?KEY|SIGNING_?KEY|CREDENTIAL|_DSN$|^DSN$|DATABASE_URL|CONNECTION_?STRING|_PAT$|MONGO(DB)?_UR[IL]|REDIS_URL|AMQP_URL)`)
-
 // reach is a secret that a foreign process could read.
 type reach struct {
 	value, why string
-	reader     *detect.Process
+	reader     *detect.Process // nil where it is a process of another container
 	file       bool
+	read       int64 // when a file was last read, if that is known and lies after the first foreign thing; 0 otherwise
 	cites      []verdict.Citation
 }
 
@@ -269,6 +273,9 @@ func (w *work) reaches() []reach {
 			out = append(out, r)
 		}
 	}
+	for _, r := range w.reachedInto() {
+		add(r)
+	}
 	for _, p := range w.foreign() {
 		for i := range w.f.Processes {
 			q := &w.f.Processes[i]
@@ -280,8 +287,8 @@ func (w *work) reaches() []reach {
 				whose = "the environment of " + detect.Describe(q)
 			}
 			for _, v := range q.Env {
-				if secretName.MatchString(v.Name) && v.Value != "" {
-					add(reach{v.Name, "readable by " + detect.Describe(p) + " in " + whose, p, false, []verdict.Citation{v.NameCite, p.Cite}})
+				if redact.Name(v.Name) && v.Value != "" {
+					add(reach{v.Name, "readable by " + detect.Describe(p) + " in " + whose, p, false, 0, []verdict.Citation{v.NameCite, p.Cite}})
 				}
 			}
 		}
@@ -290,10 +297,25 @@ func (w *work) reaches() []reach {
 			if strings.Contains(string(r.Path), "/..") || !readable(p, r) || publicFile(string(r.Path)) {
 				continue // Kubernetes keeps versions in ..data; the names beside it are links to them
 			}
-			add(reach{escaped(string(r.Path)), "its mode lets " + detect.Describe(p) + " read it", p, true, []verdict.Citation{r.Cite, p.Cite}})
+			add(reach{escaped(string(r.Path)), "its mode lets " + detect.Describe(p) + " read it", p, true, w.readSince(r), []verdict.Citation{r.Cite, p.Cite}})
 		}
 	}
 	return out
+}
+
+// readSince is the time of access of a secret where it tells something: it lies after the start of the first foreign process, and after all that
+// else happened to the file, so that the mount keeps such times. 0 otherwise.
+func (w *work) readSince(r *detect.File) int64 {
+	var first int64
+	for _, p := range w.foreign() {
+		if w.f.Foreign(p) && p.StartTime != 0 && (first == 0 || p.StartTime < first) {
+			first = p.StartTime
+		}
+	}
+	if first == 0 || r.Atime < first || r.Atime <= max(r.Mtime, r.Ctime, r.Btime) {
+		return 0
+	}
+	return r.Atime
 }
 
 // publicFile names what lies beside a service account's token and is no secret.
@@ -318,6 +340,9 @@ func (w *work) scopeCredentials() {
 	for _, r := range w.reaches() {
 		w.add(verdict.Entity{Type: verdict.EntityCredential, Value: r.value, Role: "within reach", Why: r.why, Citations: r.cites})
 	}
+	for _, h := range w.held {
+		w.add(verdict.Entity{Type: verdict.EntityCredential, Value: h.value, Role: "held", Why: detect.Describe(h.process) + " held it in its memory: " + h.words, Citations: h.cites})
+	}
 }
 
 func (w *work) impact() {
@@ -326,10 +351,12 @@ func (w *work) impact() {
 		w.credentials()
 		w.exfiltration()
 		w.resource()
+		w.mined()
 		w.staged()
 		w.openDoors()
 		w.destroyed()
 		w.escaped()
+		w.takenAround()
 	}
 	w.persistence()
 }
@@ -357,7 +384,7 @@ func (w *work) execution() {
 			continue
 		}
 		switch {
-		case strings.HasPrefix(f.Rule, "memory-"), f.Rule == "environment-injects-code", f.Rule == "network-standard-stream" && f.Severity == verdict.Critical:
+		case strings.HasPrefix(f.Rule, "memory-"), f.Rule == "environment-injects-code", f.Rule == "process-agent-foreign", f.Rule == "network-standard-stream" && f.Severity == verdict.Critical:
 			done[f.PID] = true
 			w.effect(verdict.ImpactExecution, f.Technique, "foreign code or commands ran in a program of the image: "+f.Statement, f.Citations)
 		}
@@ -386,11 +413,29 @@ func (w *work) credentials() {
 			env, envCites = append(env, clip(r.value, 60)), append(envCites, r.cites...)
 		}
 	}
+	var read []string
+	var readCites []verdict.Citation
+	for _, r := range w.reaches() {
+		if r.read != 0 {
+			read, readCites = append(read, clip(r.value, 80)+" at "+detect.Time(r.read)), append(readCites, r.cites...)
+		}
+	}
+	if len(read) > 0 {
+		w.effect(verdict.ImpactCredential, "T1552.001", "last read since the first foreign process started, by it or by the application: "+list(read, 5), readCites[:min(len(readCites), 16)])
+	}
 	if len(env) > 0 {
 		w.effect(verdict.ImpactCredential, "T1552", list(env, 8)+" could be read from environments by foreign processes", envCites[:min(len(envCites), 16)])
 	}
 	if len(files) > 0 {
 		w.effect(verdict.ImpactCredential, "T1552.001", list(files, 8)+" could be read by foreign processes", fileCites[:min(len(fileCites), 16)])
+	}
+	var names []string
+	var cites []verdict.Citation
+	for _, h := range w.held {
+		names, cites = append(names, h.words+" by "+detect.Describe(h.process)), append(cites, h.cites...)
+	}
+	if len(names) > 0 {
+		w.effect(verdict.ImpactCredential, "T1552", "held in memory: "+list(names, 8), cites[:min(len(cites), 16)])
 	}
 }
 
@@ -413,14 +458,12 @@ func (w *work) exfiltration() {
 	}
 }
 
-// resource tells of foreign processes that used much processor time for their age.
-func (w *work) resource() {
-	for _, p := range w.foreign() {
-		age := w.f.Host.Realtime - p.StartTime
-		if !w.f.Foreign(p) || w.f.Host.Realtime == 0 || p.StartTime == 0 || age <= 0 || p.CPUTime < int64(30*time.Second) || p.CPUTime < age/2 {
-			continue
+// mined tells of foreign processes that know a mining pool.
+func (w *work) mined() {
+	for i := range w.findings {
+		if f := &w.findings[i]; f.Rule == miningRule.ID && f.Severity == verdict.Low {
+			w.effect(verdict.ImpactResource, f.Technique, f.Statement, f.Citations)
 		}
-		w.effect(verdict.ImpactResource, "T1496", fmt.Sprintf("%s used %s of processor time in %s", detect.Describe(p), span(p.CPUTime), span(age)), []verdict.Citation{p.Cite})
 	}
 }
 
@@ -437,23 +480,11 @@ func (w *work) staged() {
 func (w *work) destroyed() {
 	for i := range w.findings {
 		if f := &w.findings[i]; f.Rule == "file-locked-many" && weighs(f) {
-			w.effect(verdict.ImpactDestruction, f.Technique, f.Statement, f.Citations)
-		}
-	}
-}
-
-// escaped tells of what reached the machine that the container runs on.
-func (w *work) escaped() {
-	for i := range w.findings {
-		f := &w.findings[i]
-		if !weighs(f) {
-			continue
-		}
-		switch f.Rule {
-		case "file-steers-node":
-			w.effect(verdict.ImpactEscape, f.Technique, f.Statement+": look at that machine too", f.Citations)
-		case "network-runtime-socket":
-			w.effect(verdict.ImpactEscape, f.Technique, f.Statement+": it can start containers that own the machine", f.Citations)
+			statement, cites := f.Statement, f.Citations
+			if words, more := w.touched(); words != "" {
+				statement, cites = statement+"; "+words, append(slices.Clone(cites), more...)
+			}
+			w.effect(verdict.ImpactDestruction, f.Technique, statement, cites)
 		}
 	}
 }

@@ -30,6 +30,7 @@ func (w *work) story() {
 	}
 	w.containerEvents(add)
 	w.processEvents(add)
+	w.aroundEvents(add)
 	w.fileEvents(add)
 	w.requestEvents(add)
 	w.connectionEvents(add)

@@ -63,6 +63,7 @@ type intrusion struct {
 	c     *Container
 	c2    *C2
 	truth *Truth
+	stage *stage // nil outside of scenarios
 }
 
 // Attack breaks into c. The listener that the implant calls is c2; the caller closes it.
@@ -87,13 +88,16 @@ func (l *Lab) Attack(ctx context.Context, c *Container, name string, c2 *C2) (*T
 }
 
 // implant is the compiled program.
-func (b *intrusion) implant(ctx context.Context) ([]byte, error) {
+func (b *intrusion) implant(ctx context.Context) ([]byte, error) { return b.program(ctx, "implant") }
+
+// program is one of the lab's harmless stand-ins for what intruders bring: "implant" or "miner".
+func (b *intrusion) program(ctx context.Context, name string) ([]byte, error) {
 	unlock, err := b.lab.lock(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	bin, err := b.lab.program(ctx, "implant")
+	bin, err := b.lab.program(ctx, name)
 	if err == nil {
 		b.truth.SHA256 = digest(bin)
 	}
@@ -140,7 +144,11 @@ func (b *intrusion) upload(ctx context.Context, path string, content []byte, mod
 
 // plant uploads the implant as goweb's converter and has it run with the options.
 func (b *intrusion) plant(ctx context.Context, opts ...string) error {
-	bin, err := b.implant(ctx)
+	return b.plantProgram(ctx, "implant", append([]string{"-c2", b.c2.Addr, "-name", "kworker/0:1", "-send", "11468"}, opts...)...)
+}
+
+func (b *intrusion) plantProgram(ctx context.Context, name string, opts ...string) error {
+	bin, err := b.program(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -151,7 +159,6 @@ func (b *intrusion) plant(ctx context.Context, opts ...string) error {
 	if err := b.upload(ctx, path, bin, ""); err != nil {
 		return err
 	}
-	opts = append([]string{"-c2", b.c2.Addr, "-name", "kworker/0:1", "-send", "11468"}, opts...)
 	q := url.Values{"opt": opts}
 	if err := b.request(ctx, http.MethodGet, "/convert?"+q.Encode(), nil, http.StatusAccepted); err != nil {
 		return err

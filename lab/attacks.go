@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -27,6 +28,7 @@ func Attacks() []Attack {
 		{"shm", "goweb", false, "loot and a copy of the program are staged in /dev/shm", staged},
 		{"skim", "goweb", true, "a script of the application is overwritten with one that skims", skimmed},
 		{"setuid", "goweb", true, "a setuid program is left for later", setuid},
+		{"mine", "goweb", false, "a dropped program speaks stratum with a pool and burns a bounded share of a processor", mined},
 		{"py-inproc", "pyweb", false, "code runs in the interpreter itself and calls out", pythonInProcess},
 		{"py-shell", "pyweb", false, "a reverse shell in Python: a child with the socket on 0, 1 and 2", pythonShell},
 		{"py-memfd", "pyweb", false, "a static ELF program runs from a memory file", pythonMemfd},
@@ -49,6 +51,10 @@ func planted(opts ...string) func(context.Context, *intrusion) error {
 		}
 		return nil
 	}
+}
+
+func mined(ctx context.Context, b *intrusion) error {
+	return b.plantProgram(ctx, "miner", "-pool", b.c2.Addr, "-share", "60", "-for", "8s")
 }
 
 func held(ctx context.Context, b *intrusion) error {
@@ -345,16 +351,23 @@ func (l *Lab) hook(ctx context.Context) ([]byte, error) {
 // Busy puts an honest load on a victim until ctx ends: requests side by side, pages that it caches, paths that do
 // not exist. The victim should run with BUSY=1, which makes it rotate a log. It returns how many were answered.
 func (c *Container) Busy(ctx context.Context) (int, error) {
+	return c.busy(ctx, 4, loadPause, math.MaxInt)
+}
+
+// loadPause is what a client waits between two requests.
+const loadPause = 5 * time.Millisecond
+
+// busy is Busy with as many clients, which wait between two requests, until so many are answered.
+func (c *Container) busy(ctx context.Context, clients int, pause time.Duration, most int) (int, error) {
 	type result struct {
 		n   int
 		err error
 	}
-	const clients = 4
 	done := make(chan result, clients)
 	for i := range clients {
 		go func() {
 			n := 0
-			for ctx.Err() == nil {
+			for ctx.Err() == nil && n < most/clients {
 				path := fmt.Sprintf("/?item=%d", (n*clients+i)%200)
 				if n%17 == 16 {
 					path = "/favicon.ico"
@@ -364,7 +377,7 @@ func (c *Container) Busy(ctx context.Context) (int, error) {
 					return
 				}
 				n++
-				time.Sleep(5 * time.Millisecond)
+				time.Sleep(pause)
 			}
 			done <- result{n, nil}
 		}()

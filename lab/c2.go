@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"sync"
@@ -73,6 +74,12 @@ func (c *C2) session(conn net.Conn) {
 			s.Hello[k] = v
 		}
 	}
+	if strings.Contains(line, "mining.subscribe") {
+		// A miner waits for the pool's answers and for work.
+		if _, err := io.WriteString(conn, stratum); err != nil {
+			return
+		}
+	}
 	select {
 	case c.arrivals <- s:
 	default: // nobody waits for so many
@@ -86,6 +93,12 @@ func (c *C2) session(conn net.Conn) {
 		}
 	}
 }
+
+// stratum is what a pool says to a miner that subscribes: yes, how hard it is, and a job.
+const stratum = `{"id":1,"result":[[["mining.set_difficulty","1"],["mining.notify","1"]],"08000002",4],"error":null}
+{"id":null,"method":"mining.set_difficulty","params":[1]}
+{"id":null,"method":"mining.notify","params":["1","00","01","02",[],"20000000","1d00ffff","5e000000",true]}
+`
 
 // Wait returns the next caller that greeted.
 func (c *C2) Wait(ctx context.Context) (*Session, error) {

@@ -131,7 +131,18 @@ func common(c *Container) []string {
 	for _, k := range s.CapAdd {
 		args = append(args, "--cap-add", k)
 	}
+	if s.PIDOf != nil {
+		args = append(args, "--pid", "container:"+s.PIDOf.ID)
+	}
 	return args
+}
+
+// network is the path of the network namespace that it is to live in.
+func (c *Container) network() string {
+	if c.Spec.NetworkOf != nil {
+		return fmt.Sprintf("/proc/%d/ns/net", c.Spec.NetworkOf.PID)
+	}
+	return c.net.path()
 }
 
 func sortedKeys(m map[string]string) []string {
@@ -163,15 +174,26 @@ func (d dockerDriver) load(ctx context.Context, s RunSpec, img image.Image) erro
 
 func (d dockerDriver) run(ctx context.Context, c *Container, img image.Image) error {
 	args := append([]string{"run", "--detach"}, common(c)...)
-	if c.Spec.HostNetwork {
+	switch {
+	case c.Spec.NetworkOf != nil:
+		args = append(args, "--network", "container:"+c.Spec.NetworkOf.ID)
+	case c.Spec.HostNetwork:
 		args = append(args, "--network", "host")
+	}
+	if c.Spec.RotateAt != "" {
+		args = append(args, "--log-opt", "max-size="+c.Spec.RotateAt, "--log-opt", "max-file=100")
 	}
 	id, err := d.docker(ctx, c.Spec.Storage, append(append(args, img.Ref), c.Spec.Args...)...)
 	if err != nil {
 		return err
 	}
 	c.ID, c.Target = id, "docker://"+c.Name
-	out, err := d.docker(ctx, c.Spec.Storage, "inspect", "--format", "{{.State.Pid}} {{.LogPath}} {{.NetworkSettings.IPAddress}}", id)
+	return d.learn(ctx, c)
+}
+
+// learn asks for what changes with each start.
+func (d dockerDriver) learn(ctx context.Context, c *Container) error {
+	out, err := d.docker(ctx, c.Spec.Storage, "inspect", "--format", "{{.State.Pid}} {{.LogPath}} {{.NetworkSettings.IPAddress}}", c.ID)
 	if err != nil {
 		return err
 	}
@@ -180,7 +202,7 @@ func (d dockerDriver) run(ctx context.Context, c *Container, img image.Image) er
 		return fmt.Errorf("it does not run: docker inspect says %q", out)
 	}
 	c.PID, c.LogPath = atoi(f[0]), f[1]
-	if !c.Spec.HostNetwork {
+	if !c.Spec.HostNetwork && c.Spec.NetworkOf == nil {
 		c.Addr = f[2] + ":8080"
 	}
 	return nil
@@ -234,7 +256,7 @@ func (d podmanDriver) run(ctx context.Context, c *Container, img image.Image) er
 	if c.Spec.HostNetwork {
 		args = append(args, "--network", "host")
 	} else {
-		args = append(args, "--network", "ns:"+c.net.path())
+		args = append(args, "--network", "ns:"+c.network())
 	}
 	id, err := d.podman(ctx, c.Spec.Storage, append(append(args, img.Ref), c.Spec.Args...)...)
 	if err != nil {
@@ -302,7 +324,10 @@ func (d containerdDriver) run(ctx context.Context, c *Container, img image.Image
 	if s.HostNetwork {
 		args = append(args, "--net-host")
 	} else {
-		args = append(args, "--with-ns", "network:"+c.net.path())
+		args = append(args, "--with-ns", "network:"+c.network())
+	}
+	if s.PIDOf != nil {
+		args = append(args, "--with-ns", fmt.Sprintf("pid:/proc/%d/ns/pid", s.PIDOf.PID))
 	}
 	for _, e := range s.Env {
 		args = append(args, "--env", e)

@@ -1,13 +1,18 @@
 package lab
 
 import (
+	"bytes"
+	"cmp"
+	"compress/zlib"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -15,7 +20,7 @@ import (
 )
 
 // Images are the names of the images that the lab can build, but for pause, which the cluster alone needs.
-var Images = []string{"static", "base", "python3", "nodejs", "goweb", "pyweb", "nodeweb", "cweb"}
+var Images = []string{"static", "base", "python3", "nodejs", "java17", "goweb", "pyweb", "nodeweb", "cweb", "javaweb", "opensslweb", "clockweb", "taintedweb", "taintedweb-memory", "taintedweb-late"}
 
 // Image builds the named image, or finds it built.
 func (l *Lab) Image(ctx context.Context, name string) (image.Image, error) {
@@ -68,6 +73,8 @@ func (l *Lab) recipe(ctx context.Context, name string) (image.Recipe, error) {
 		r.Packages, r.Entrypoint = image.Python3, []string{"/usr/bin/python3.11"}
 	case "nodejs":
 		r.Packages, r.Entrypoint = image.Node, []string{"/usr/bin/node"}
+	case "java17":
+		r.Packages, r.Files, r.Entrypoint = image.Java17, []image.File{image.JavaLink()}, []string{"/usr/bin/java", "-jar"}
 	case "pause":
 		program, err := l.program(ctx, "kubernetes/pause")
 		if err != nil {
@@ -91,29 +98,93 @@ func (l *Lab) recipe(ctx context.Context, name string) (image.Recipe, error) {
 		}
 		r.Packages, r.Entrypoint, r.Ports = image.C, []string{"/app/server"}, []string{"8080/tcp"}
 		r.Files = data(image.File{Path: "/app/server", Mode: 0o755, Data: server})
-	case "pyweb", "nodeweb":
-		src, err := source()
+	case "javaweb":
+		native, err := l.compileC(ctx, "libshop.so", filepath.Join("victims", "javaweb", "native.c"), "-shared", "-fPIC")
 		if err != nil {
 			return r, err
 		}
-		app, interpreter := "app.py", []string{"/usr/bin/python3.11", "/app/app.py"}
-		r.Packages = image.Python3
-		if name == "nodeweb" {
-			app, interpreter = "app.js", []string{"/usr/bin/node", "/app/app.js"}
-			r.Packages = image.Node
-		} else {
-			r.Env = []string{"PYTHONDONTWRITEBYTECODE=1", "PYTHONUNBUFFERED=1"}
-		}
-		text, err := os.ReadFile(filepath.Join(src, "victims", name, app))
+		app, err := l.javaProgram(ctx, "javaweb", []archived{{"native/libshop.so", native}}, "Main-Class: shop.Server")
 		if err != nil {
 			return r, err
 		}
-		r.Entrypoint, r.Ports = interpreter, []string{"8080/tcp"}
-		r.Files = data(image.File{Path: "/app/" + app, Mode: 0o644, Data: text})
+		agent, err := l.javaProgram(ctx, "javaagent", nil, "Premain-Class: profiler.Agent", "Can-Retransform-Classes: true")
+		if err != nil {
+			return r, err
+		}
+		r.Packages, r.Ports = image.Java17, []string{"8080/tcp"}
+		// Little memory, so that garbage is collected while a scenario lasts.
+		r.Entrypoint = []string{"/usr/bin/java", "-Xmx64m", "-Xmn16m", "-jar", "/app/app.jar"}
+		r.Files = data(image.JavaLink(), image.File{Path: "/app/app.jar", Mode: 0o644, Data: app}, image.File{Path: "/app/profiler.jar", Mode: 0o644, Data: agent})
+	case "nodeweb":
+		text, err := victimFile("nodeweb/app.js")
+		if err != nil {
+			return r, err
+		}
+		r.Packages, r.Entrypoint, r.Ports = image.Node, []string{"/usr/bin/node", "/app/app.js"}, []string{"8080/tcp"}
+		r.Files = data(image.File{Path: "/app/app.js", Mode: 0o644, Data: text})
+	case "pyweb", "opensslweb", "clockweb", "taintedweb", "taintedweb-memory", "taintedweb-late":
+		r.Packages, r.Entrypoint, r.Ports = image.Python3, []string{"/usr/bin/python3.11", "/app/app.py"}, []string{"8080/tcp"}
+		r.Env = []string{"PYTHONDONTWRITEBYTECODE=1", "PYTHONUNBUFFERED=1"}
+		files, err := l.pythonFiles(ctx, &r)
+		if err != nil {
+			return r, err
+		}
+		r.Files = data(files...)
 	default:
 		return r, fmt.Errorf("unknown image %q: known are %s", name, strings.Join(Images, ", "))
 	}
 	return r, nil
+}
+
+// listenTainted is where the images that hold a back door before they start call.
+const listenTainted = 47808
+
+// pythonFiles are those of the application in Python, and of the images that have more than it.
+func (l *Lab) pythonFiles(ctx context.Context, r *image.Recipe) ([]image.File, error) {
+	var files []image.File
+	add := func(path, from string, replace ...string) error {
+		text, err := victimFile(from)
+		if err == nil {
+			files = append(files, image.File{Path: path, Mode: 0o644, Data: []byte(strings.NewReplacer(replace...).Replace(string(text)))})
+		}
+		return err
+	}
+	err := errors.Join(add("/app/app.py", "pyweb/app.py"), add("/app/jobs.py", "pyweb/jobs.py"), add("/app/conf/app.json", "pyweb/app.json"),
+		add("/app/plugins/prices.py", "pyweb/plugin.py"))
+	const packages = "/usr/local/lib/python3.11/dist-packages/"
+	kind, tainted := strings.CutPrefix(r.Name, "taintedweb")
+	switch {
+	case err != nil:
+	case r.Name == "opensslweb":
+		r.Packages = append(slices.Clone(r.Packages), "openssl")
+	case r.Name == "clockweb":
+		var lib []byte
+		lib, err = l.compileC(ctx, "clock.so", filepath.Join("victims", "clock", "clock.c"), "-shared", "-fPIC")
+		files = append(files, image.File{Path: "/usr/lib/clock.so", Mode: 0o644, Data: lib})
+		r.Env = append(r.Env, "LD_PRELOAD=/usr/lib/clock.so")
+	case tainted:
+		start := cmp.Or(strings.TrimPrefix(kind, "-"), "shell")
+		var program []byte
+		if program, err = l.program(ctx, "implant"); err != nil {
+			break
+		}
+		var packed bytes.Buffer
+		z := zlib.NewWriter(&packed)
+		_, werr := z.Write(program)
+		err = errors.Join(werr, z.Close(), add(packages+"metrics.py", "thirdparty/metrics.py", "@START@", start, "@PORT@", strconv.Itoa(listenTainted)))
+		files = append(files, image.File{Path: packages + "metrics.dat", Mode: 0o644, Data: packed.Bytes()},
+			image.File{Path: packages + "metrics.pth", Mode: 0o644, Data: []byte("import metrics\n")})
+	}
+	return files, err
+}
+
+// victimFile is a file of the vulnerable applications' sources.
+func victimFile(name string) ([]byte, error) {
+	src, err := source()
+	if err != nil {
+		return nil, err
+	}
+	return os.ReadFile(filepath.Join(src, "victims", name))
 }
 
 // compileC compiles one of the lab's own sources in C.

@@ -28,8 +28,14 @@ type RunSpec struct {
 	User     string   // "0:0"
 	Labels   map[string]string
 	CapAdd   []string // "SYS_PTRACE"
+	RotateAt string   // Docker: the size at which the runtime begins another file for the log, "128k"
 	// HostNetwork shares the host's network namespace instead of having an address on the lab's bridge.
 	HostNetwork bool
+	// PIDOf and NetworkOf are containers whose namespaces it shares.
+	PIDOf, NetworkOf *Container
+	// Port is where its server listens in the network that it shares, 0 the image's own. Mute is of one that serves nothing.
+	Port        int
+	Mute        bool
 	Snapshotter string // containerd: "overlayfs" (default) or "native"
 	Storage     string // docker, podman: "" (overlay) or "vfs"
 }
@@ -98,6 +104,16 @@ func (l *Lab) Start(ctx context.Context, s RunSpec) (*Container, error) {
 
 // address chooses where the container's server listens.
 func (c *Container) address(ctx context.Context) error {
+	if other := c.Spec.NetworkOf; other != nil {
+		host, _, err := net.SplitHostPort(other.Addr)
+		if err != nil {
+			return err
+		}
+		c.Spec.HostNetwork = other.Spec.HostNetwork
+		c.Addr = net.JoinHostPort(host, strconv.Itoa(c.Spec.Port))
+		c.Spec.Env = append([]string{"LISTEN=" + c.Addr}, c.Spec.Env...)
+		return nil
+	}
 	if c.Spec.HostNetwork {
 		// The port is free now; that another process takes it first is possible and fails loudly.
 		l, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -127,9 +143,12 @@ func (c *Container) address(ctx context.Context) error {
 // answer waits until the container's server says that it is well, then learns its pid.
 func (c *Container) answer(ctx context.Context) error {
 	c.URL = "http://" + c.Addr
+	if c.Spec.Mute {
+		return nil
+	}
 	client := http.Client{Timeout: 2 * time.Second}
 	var last error
-	ok := waitFor(ctx, 20*time.Second, func() bool {
+	ok := waitFor(ctx, 45*time.Second, func() bool {
 		var resp *http.Response
 		if resp, last = client.Get(c.URL + "/healthz"); last != nil {
 			return false
@@ -161,6 +180,24 @@ func (c *Container) Stop() error { return c.do(driver.stop) }
 // Kill ends its processes at once.
 func (c *Container) Kill() error { return c.do(driver.kill) }
 
+// Restart ends the container and has its runtime start the same one again: its files stay, its memory does not.
+func (c *Container) Restart(ctx context.Context) error {
+	if c.Runtime != Docker {
+		return fmt.Errorf("containers of %s are not started again here", c.Runtime)
+	}
+	if err := c.Stop(); err != nil {
+		return err
+	}
+	d := dockerDriver{c.lab}
+	if err := d.simple(ctx, c, "start", c.Name); err != nil {
+		return err
+	}
+	if err := d.learn(ctx, c); err != nil {
+		return err
+	}
+	return c.answer(ctx)
+}
+
 // Pause freezes it.
 func (c *Container) Pause() error { return c.do(driver.pause) }
 
@@ -191,9 +228,12 @@ func (c *Container) do(f func(driver, context.Context, *Container) error) error 
 	return f(d, ctx, c)
 }
 
+// patient waits for answers as long as a busy machine may take, and not for ever.
+var patient = http.Client{Timeout: 30 * time.Second}
+
 // Get asks the container's server for a path and returns status and body.
 func (c *Container) Get(path string) (int, string, error) {
-	resp, err := http.Get(c.URL + path)
+	resp, err := patient.Get(c.URL + path)
 	if err != nil {
 		return 0, "", err
 	}
@@ -204,7 +244,7 @@ func (c *Container) Get(path string) (int, string, error) {
 
 // Post sends body to a path of the container's server and returns status and body.
 func (c *Container) Post(path string, body io.Reader) (int, string, error) {
-	resp, err := http.Post(c.URL+path, "application/octet-stream", body)
+	resp, err := patient.Post(c.URL+path, "application/octet-stream", body)
 	if err != nil {
 		return 0, "", err
 	}

@@ -18,20 +18,25 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Scenario is what happens to one container, an attack or something honest that looks like one, as scenario.yaml below
-// lab/scenarios/NAME says it, and what is then true of it, as truth.yaml says.
+// Scenario is what happens to one container and those around it, an attack or something honest that looks like one, as scenario.yaml
+// below lab/scenarios/NAME says it, and what is then true, as truth.yaml says of the victim and truth-OTHER.yaml of another container.
 type Scenario struct {
 	Name string `yaml:"-"`
 	Dir  string `yaml:"-"`
 	What string `yaml:"what"` // in one line
 	// Victim is the container.
 	Victim Victim `yaml:"victim"`
+	// Others are containers beside it.
+	Others []Other `yaml:"others"`
 	// Steps happen one after the other.
 	Steps []Step `yaml:"steps"`
 	// Variants are when the evidence is taken: "running", just afterwards; "noise", after a while of honest work; "exited", after
-	// the container has ended. None is running alone.
+	// the container has ended; "restarted", after it has ended and begun again; "buried", after some thousand requests more, when
+	// the runtime has rotated its log away from what the intruder did. None is running alone.
 	Variants []string      `yaml:"variants"`
 	Truth    ScenarioTruth `yaml:"-"`
+	// OtherTruths are by the other container's name; evidence is taken of those that have one.
+	OtherTruths map[string]ScenarioTruth `yaml:"-"`
 }
 
 // Victim says which container a scenario happens to.
@@ -45,17 +50,31 @@ type Victim struct {
 	Volumes  []string `yaml:"volumes"` // VOLUME is a directory of the scenario's own, with what its folder volume holds; RUNTIME_SOCKET is Docker's
 	CapAdd   []string `yaml:"cap_add"`
 	Args     []string `yaml:"args"`
+	// Listen has the intruder's listener on this port before the container starts, for images that know it beforehand. Only one
+	// container at a time can have it.
+	Listen int `yaml:"listen"`
+	// RotateAt is the size of the log at which Docker begins another: "128k".
+	RotateAt string `yaml:"rotate_at"`
+	// Metadata gives it a cloud's metadata service at its usual address, made up and in a network namespace of its own.
+	Metadata bool `yaml:"metadata"`
 }
 
-// Step is one thing that happens; one of its fields is set. A step of the intruder's is one whose field says so.
+// Step is one thing that happens; one of its fields is set, beside In, Caller and Calls. A step of the intruder's is one whose field says so.
 type Step struct {
-	Load time.Duration `yaml:"load"` // honest requests, side by side
-	Wait time.Duration `yaml:"wait"`
+	// In names the other container to which it happens, "" for the victim; Caller the one whose process calls, where that is another.
+	In     string `yaml:"in"`
+	Caller string `yaml:"caller"`
+	// Start starts another container that is marked to come later.
+	Start string        `yaml:"start"`
+	Load  time.Duration `yaml:"load"` // honest requests, side by side
+	Wait  time.Duration `yaml:"wait"`
 	// Attack is one of the lab's own (Attacks), the intruder's.
 	Attack string `yaml:"attack"`
-	// Python and Node are files of the scenario that the victim of that language is made to run by its flaw, the intruder's.
+	// Python, Node and Java are files of the scenario that the victim of that language is made to run by its flaw, the intruder's. One in
+	// Java is the source of a public class without a package, whose constructor does the work.
 	Python string `yaml:"python"`
 	Node   string `yaml:"node"`
+	Java   string `yaml:"java"`
 	// Upload is what goweb is made to write anywhere, the intruder's.
 	Upload *Upload `yaml:"upload"`
 	// Module is a source in C of the scenario, which cweb is made to load by its flaw, the intruder's.
@@ -64,8 +83,14 @@ type Step struct {
 	Exec []string `yaml:"exec"`
 	// Background leaves what Exec runs running.
 	Background bool `yaml:"background"`
-	// Request is an honest request: METHOD PATH.
+	// Request is an honest request, or one that fails: METHOD PATH. Body is a file of the scenario that it carries; a source in Java is
+	// sent as the archive of its classes.
 	Request string `yaml:"request"`
+	Body    string `yaml:"body"`
+	// Called waits for the image's own program to call the intruder's listener: nobody has to break in. It is the intruder's.
+	Called bool `yaml:"called"`
+	// Volume is what somebody on the host writes into the scenario's volume: From is a file of the scenario.
+	Volume *Upload `yaml:"volume"`
 	// Calls waits for the program that the step has started to call the intruder's listener.
 	Calls bool `yaml:"calls"`
 	// Signal is sent to the container's first process: "HUP".
@@ -80,7 +105,8 @@ type Upload struct {
 }
 
 // ScenarioTruth is what a verdict on the scenario must say and must not. ${C2}, ${C2_HOST}, ${C2_PORT}, ${HOST}, ${SHA256} (of what
-// the intruder brought) and ${EXE} (of the process that called) stand for what is known only when it has run.
+// the intruder brought), ${EXE} (of the process that called), ${ID}, ${NAME}, ${NAME.host} and ${NAME.id} (of a container) ${CREATED} (the
+// id of one that the intruder started) and ${NODE} (the machine) stand for what is known only when it has run.
 type ScenarioTruth struct {
 	Verdict []string `yaml:"verdict"` // any of these is right
 	// Entry is nil for a control.
@@ -142,6 +168,9 @@ func Scenarios() ([]Scenario, error) {
 		if len(s.Truth.Verdict) == 0 || s.What == "" || s.Victim.Image == "" {
 			return nil, fmt.Errorf("%s lacks what, victim or verdict", s.Dir)
 		}
+		if err := s.readOthers(); err != nil {
+			return nil, err
+		}
 		out = append(out, s)
 	}
 	return out, nil
@@ -163,113 +192,22 @@ func strictly(path string, into any) error {
 // Control reports whether nothing bad happens.
 func (s *Scenario) Control() bool { return s.Truth.Entry == nil }
 
-// Played is a scenario that has happened. Its container stands as the variant leaves it; Close removes all.
-type Played struct {
-	Container *Container
-	Truth     ScenarioTruth // with the values in place
-	// Began and Ended enclose what the intruder did, UTC; both zero for a control.
-	Began, Ended time.Time
-
-	c2     *C2
-	volume string
-}
-
-// Close removes the container, the listener and the volume.
-func (p *Played) Close() error {
-	var errs error
-	if p.Container != nil {
-		errs = p.Container.Remove()
-	}
-	if p.c2 != nil {
-		errs = errors.Join(errs, p.c2.Close())
-	}
-	if p.volume != "" {
-		errs = errors.Join(errs, os.RemoveAll(p.volume))
-	}
-	return errs
-}
-
-// Play lets a scenario happen. On an error nothing of it is left.
-func (l *Lab) Play(ctx context.Context, s *Scenario, variant string) (*Played, error) {
-	p := &Played{}
-	if err := l.play(ctx, s, variant, p); err != nil {
-		return nil, errors.Join(fmt.Errorf("scenario %s (%s): %w", s.Name, variant, err), p.Close())
-	}
-	return p, nil
-}
-
-func (l *Lab) play(ctx context.Context, s *Scenario, variant string, p *Played) error {
-	v := &s.Victim
-	spec := RunSpec{Runtime: v.Runtime, Image: v.Image, Name: "web", User: v.User, Env: slices.Concat([]string{"BUSY=1"}, v.Env), ReadOnly: v.ReadOnly,
-		Tmpfs: v.Tmpfs, CapAdd: v.CapAdd, Args: v.Args}
-	for _, vol := range v.Volumes {
-		if strings.Contains(vol, "VOLUME") && p.volume == "" {
-			dir, err := os.MkdirTemp("", "volume")
-			if err != nil {
-				return err
-			}
-			p.volume = dir
-			if err := os.Chmod(dir, 0o777); err != nil {
-				return err
-			}
-			if seed := filepath.Join(s.Dir, "volume"); exists(seed) {
-				if err := os.CopyFS(dir, os.DirFS(seed)); err != nil {
-					return err
-				}
-			}
-		}
-		spec.Volumes = append(spec.Volumes, strings.NewReplacer("VOLUME", p.volume, "RUNTIME_SOCKET", strings.TrimPrefix(l.DockerHost(), "unix://")).Replace(vol))
-	}
-	var err error
-	if p.Container, err = l.Start(ctx, spec); err != nil {
-		return err
-	}
-	if p.c2, err = ListenC2(p.Container.Host()); err != nil {
-		return err
-	}
-	b := &intrusion{lab: l, c: p.Container, c2: p.c2, truth: &Truth{}}
-	for i := range s.Steps {
-		began := time.Now().UTC()
-		bad, err := b.step(ctx, s, &s.Steps[i])
-		if err != nil {
-			return fmt.Errorf("step %d: %w", i+1, err)
-		}
-		if bad {
-			if p.Began.IsZero() {
-				p.Began = began
-			}
-			p.Ended = time.Now().UTC()
-		}
-	}
-	switch variant {
-	case "running":
-	case "noise":
-		if err := p.Container.load(ctx, 2*time.Second); err != nil {
-			return err
-		}
-	case "exited":
-		if err := p.Container.Stop(); err != nil {
-			return err
-		}
-	default:
-		return fmt.Errorf("unknown variant %q", variant)
-	}
-	p.Truth = b.fill(s.Truth, variant)
-	return nil
-}
-
-// load is Busy for a while.
-func (c *Container) load(ctx context.Context, d time.Duration) error {
-	busy, cancel := context.WithTimeout(ctx, d)
-	defer cancel()
-	_, err := c.Busy(busy)
-	return err
-}
-
 // step does one step and says whether it was the intruder's.
 func (b *intrusion) step(ctx context.Context, s *Scenario, step *Step) (bad bool, err error) {
+	caller := b
+	if step.Caller != "" {
+		if caller, err = b.stage.named(step.Caller); err != nil {
+			return false, err
+		}
+	}
 	read := func(name string) ([]byte, error) { return os.ReadFile(filepath.Join(s.Dir, name)) }
 	switch {
+	case step.Start != "":
+		o, err := b.stage.enter(ctx, step.Start)
+		if err != nil || !step.Calls {
+			return o.bad(), err
+		}
+		return o.bad(), b.stage.of[step.Start].called(ctx)
 	case step.Load > 0:
 		return false, b.c.load(ctx, step.Load)
 	case step.Wait > 0:
@@ -287,7 +225,7 @@ func (b *intrusion) step(ctx context.Context, s *Scenario, step *Step) (bad bool
 		if err != nil {
 			return true, err
 		}
-		text, err := b.place(ctx, string(code))
+		text, err := b.place(ctx, s.Dir, string(code))
 		if err != nil {
 			return true, err
 		}
@@ -299,12 +237,21 @@ func (b *intrusion) step(ctx context.Context, s *Scenario, step *Step) (bad bool
 		if err != nil || !step.Calls {
 			return true, err
 		}
-		return true, b.called(ctx)
+		return true, caller.called(ctx)
+	case step.Java != "":
+		body, err := b.plugin(ctx, filepath.Join(s.Dir, step.Java))
+		if err == nil {
+			err = b.request(ctx, http.MethodPost, "/plugin", body, http.StatusOK)
+		}
+		if err != nil || !step.Calls {
+			return true, err
+		}
+		return true, caller.called(ctx)
 	case step.Module != "":
 		if err := b.module(ctx, filepath.Join(s.Dir, step.Module)); err != nil || !step.Calls {
 			return true, err
 		}
-		return true, b.called(ctx)
+		return true, caller.called(ctx)
 	case step.Upload != nil:
 		content, err := b.implantOr(ctx, step.Upload.From, read)
 		if err != nil {
@@ -312,37 +259,71 @@ func (b *intrusion) step(ctx context.Context, s *Scenario, step *Step) (bad bool
 		}
 		b.truth.SHA256 = digest(content)
 		return true, b.upload(ctx, step.Upload.To, content, step.Upload.Mode)
+	case step.Called:
+		return true, b.called(ctx)
+	case step.Volume != nil:
+		content, err := read(step.Volume.From)
+		if err != nil {
+			return false, err
+		}
+		return false, os.WriteFile(filepath.Join(b.stage.p.volume, filepath.Clean("/"+step.Volume.To)), content, 0o644)
 	case len(step.Exec) > 0:
 		return false, b.c.exec(ctx, step.Exec, step.Background)
 	case step.Request != "":
-		method, path, _ := strings.Cut(step.Request, " ")
-		r, err := http.NewRequestWithContext(ctx, method, b.c.URL+path, nil)
-		if err != nil {
-			return false, err
-		}
-		resp, err := http.DefaultClient.Do(r)
-		if err != nil {
-			return false, err
-		}
-		return false, resp.Body.Close()
+		return false, b.ask(ctx, s, step)
 	case step.Signal != "":
 		return false, exec.CommandContext(ctx, "kill", "-"+step.Signal, fmt.Sprint(b.c.PID)).Run()
 	}
 	return false, errors.New("it says nothing to do")
 }
 
+// ask sends a request and takes whatever answer.
+func (b *intrusion) ask(ctx context.Context, s *Scenario, step *Step) error {
+	method, path, _ := strings.Cut(step.Request, " ")
+	var body []byte
+	var err error
+	switch file := filepath.Join(s.Dir, step.Body); {
+	case step.Body == "":
+	case filepath.Ext(file) == ".java":
+		body, err = b.plugin(ctx, file)
+	default:
+		body, err = os.ReadFile(file)
+	}
+	if err != nil {
+		return err
+	}
+	r, err := http.NewRequestWithContext(ctx, method, b.c.URL+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
 // module compiles a module that knows the listener, and has the victim load it.
 func (b *intrusion) module(ctx context.Context, file string) error {
+	lib, err := b.compileModule(ctx, file)
+	if err != nil {
+		return err
+	}
+	return b.request(ctx, http.MethodPut, "/module", lib, http.StatusOK)
+}
+
+func (b *intrusion) compileModule(ctx context.Context, file string) ([]byte, error) {
 	host, port, err := net.SplitHostPort(b.c2.Addr)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	lib, err := b.lab.compileC(ctx, "module-"+b.c.Name+".so", file, "-shared", "-fPIC", `-DC2_HOST="`+host+`"`, "-DC2_PORT="+port)
+	name := "module-" + b.c.Name + ".so"
+	lib, err := b.lab.compileC(ctx, name, file, "-shared", "-fPIC", `-DC2_HOST="`+host+`"`, "-DC2_PORT="+port)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	b.truth.SHA256 = digest(lib)
-	return errors.Join(b.request(ctx, http.MethodPut, "/module", lib, http.StatusOK), os.Remove(filepath.Join(b.lab.base, "bin", "module-"+b.c.Name+".so")))
+	return lib, os.Remove(filepath.Join(b.lab.base, "bin", name))
 }
 
 func (b *intrusion) implantOr(ctx context.Context, from string, read func(string) ([]byte, error)) ([]byte, error) {
@@ -352,9 +333,21 @@ func (b *intrusion) implantOr(ctx context.Context, from string, read func(string
 	return read(from)
 }
 
-// place puts what is known only now into the intruder's code: $HOST, $PORT (which python and node do), $IMPLANT, a program, and
-// $HOOK, a library, both in base64.
-func (b *intrusion) place(ctx context.Context, code string) (string, error) {
+// place puts what is known only now into the intruder's code: $HOST, $PORT (which python and node do), $ADDR{NAME}, where another
+// container's server is, $IMAGE, the image's name, $CREATED, the name of a container that it may start, $IMPLANT, a program, and $HOOK, a
+// library, both in base64; $MODULE is module.c of the scenario, compiled.
+func (b *intrusion) place(ctx context.Context, dir, code string) (string, error) {
+	if strings.Contains(code, "$MODULE") {
+		lib, err := b.compileModule(ctx, filepath.Join(dir, "module.c"))
+		if err != nil {
+			return "", err
+		}
+		code = strings.ReplaceAll(code, "$MODULE", base64.StdEncoding.EncodeToString(lib))
+	}
+	for name, o := range b.stage.of {
+		code = strings.ReplaceAll(code, "$ADDR{"+name+"}", o.c.Addr)
+	}
+	code = strings.NewReplacer("$IMAGE", b.c.Ref, "$CREATED", b.stage.created()).Replace(code)
 	if strings.Contains(code, "$IMPLANT") {
 		bin, err := b.implant(ctx)
 		if err != nil {
@@ -398,7 +391,16 @@ func (b *intrusion) fill(t ScenarioTruth, variant string) ScenarioTruth {
 	if name, ok := strings.CutPrefix(exe, "/memfd:"); ok {
 		exe = "memfd:" + name
 	}
-	r := strings.NewReplacer("${C2}", b.c2.Addr, "${C2_HOST}", host, "${C2_PORT}", port, "${SHA256}", b.truth.SHA256, "${EXE}", exe, "${HOST}", b.c.Host())
+	node, err := os.Hostname()
+	if err != nil {
+		node = "?" // a fact that nothing equals
+	}
+	pairs := []string{"${C2}", b.c2.Addr, "${C2_HOST}", host, "${C2_PORT}", port, "${SHA256}", b.truth.SHA256, "${EXE}", exe, "${HOST}", b.c.Host(), "${ID}", b.c.ID, "${CREATED}", b.stage.createdID(), "${NODE}", node}
+	for name, o := range b.stage.of {
+		host, _, _ := net.SplitHostPort(o.c.Addr)
+		pairs = append(pairs, "${"+name+"}", o.c.Addr, "${"+name+".host}", host, "${"+name+".id}", o.c.ID)
+	}
+	r := strings.NewReplacer(pairs...)
 	facts := func(in []Fact) []Fact {
 		out := slices.Clone(in)
 		for i := range out {
@@ -407,7 +409,7 @@ func (b *intrusion) fill(t ScenarioTruth, variant string) ScenarioTruth {
 		return out
 	}
 	t.Scope, t.May, t.Never = facts(t.Scope), facts(t.May), facts(t.Never)
-	if variant == "exited" {
+	if variant == "exited" || variant == "restarted" {
 		// What its memory held can't be known any more: that nothing is found is not that nothing was.
 		if t.Entry == nil || slices.Contains(t.Verdict, "clean") {
 			t.Verdict = append(slices.Clone(t.Verdict), "inconclusive")

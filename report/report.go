@@ -88,6 +88,20 @@ func Proofs(r *investigate.Result) []verdict.Citation {
 	for i := range v.Findings {
 		add(v.Findings[i].Citations)
 	}
+	reasons := func(of []verdict.Evidence) {
+		for i := range of {
+			add(of[i].Citations)
+		}
+	}
+	if v.RootCause != nil {
+		reasons(v.RootCause.For)
+		reasons(v.RootCause.Against)
+	}
+	for i := range v.Candidates {
+		add(v.Candidates[i].Citations)
+		reasons(v.Candidates[i].For)
+		reasons(v.Candidates[i].Against)
+	}
 	return out
 }
 

@@ -164,14 +164,22 @@ func TestHostileNames(t *testing.T) {
 	}
 }
 
-func TestShared(t *testing.T) {
-	a, b := judge(t, dropped()), judge(t, dropped())
-	b.Verdict.Target.Name = "payments"
-	var out bytes.Buffer
-	if err := report.Shared(&out, []*investigate.Result{a, judge(t, detecttest.Busy()), b}, report.Options{}); err != nil {
+func TestTogether(t *testing.T) {
+	scene := func(id, name string, s *detecttest.Scene) *investigate.Result {
+		s.ID, s.Container.Name, s.Container.ID = id, name, strings.Repeat(id[:2], 32)
+		return judge(t, s)
+	}
+	results := []*investigate.Result{scene("a1", "shop", dropped()), scene("b2", "web", detecttest.Busy()), scene("c3", "payments", dropped())}
+	r := investigate.Together(results)
+	if err := r.Verdict.Check(); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"address 203.0.113.9 ", "shop, payments", "sha256 " + detecttest.Hash(detecttest.ELF+"implant")} {
+	var out bytes.Buffer
+	if err := report.Text(&out, r, report.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"3 containers: shop, payments, web", "COMPROMISED", "web clean", "not touched, as far as was seen", "address 203.0.113.9 in shop, payments", "sha256 " + detecttest.Hash(detecttest.ELF+"implant"),
+		"[1] shop.sherd logs/0.log", "sherd show FILE ARTIFACT", "web is made from the same image"} {
 		if !strings.Contains(strings.Join(strings.Fields(out.String()), " "), want) {
 			t.Errorf("lacks %q:\n%s", want, out.String())
 		}

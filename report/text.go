@@ -49,7 +49,7 @@ func newPrinter(o Options) *printer {
 	return &printer{o: o}
 }
 
-// Text writes the verdict for a person at a terminal: the word first, then root cause, scope, impact, story, what was not
+// Text writes the verdict, on one container or over several, for a person at a terminal: the word first, then root cause, scope, impact, story, what was not
 // seen, what to do, and where the proof lies.
 func Text(w io.Writer, r *investigate.Result, o Options) error {
 	p := newPrinter(o)
@@ -57,7 +57,9 @@ func Text(w io.Writer, r *investigate.Result, o Options) error {
 	v := &r.Verdict
 	p.header(r)
 	p.word(v)
+	p.members(r)
 	p.rootCause(v)
+	p.reasons(v)
 	p.scope(v)
 	p.impact(r)
 	p.story(v)
@@ -74,49 +76,46 @@ func Text(w io.Writer, r *investigate.Result, o Options) error {
 	return err
 }
 
-// Shared writes in which order several containers were touched, which reached which, and what they have in common; nothing if there
-// is nothing.
-func Shared(w io.Writer, results []*investigate.Result, o Options) error {
-	p := newPrinter(o)
-	name := func(i int) string {
-		t := &results[i].Verdict.Target
-		return printable.Clip(cmp.Or(t.Name, t.Evidence), 60)
+// members lists the containers of a verdict over several with what was judged of each, which reached which, and what they have in common.
+func (p *printer) members(r *investigate.Result) {
+	if len(r.Members) == 0 {
+		return
 	}
-	line := func(label, words string) {
-		p.wrap(pad(label, labelWidth), strings.Repeat(" ", labelWidth+2), words, nil)
+	line := func(label, words string, cites []verdict.Citation) {
+		p.wrap(pad(label, labelWidth), strings.Repeat(" ", labelWidth+2), words, cites)
 	}
-	label := "Order"
-	order, moves := investigate.Sequence(results)
-	if len(order) > 1 {
-		for _, i := range order {
-			when := "at a time that the evidence does not give"
-			if t := results[i].First; t != 0 {
-				when = p.clock(detect.Time(t), false)
+	label := "Containers"
+	for i := range r.Members {
+		m := &r.Members[i]
+		words := fmt.Sprintf("%s  %s %.2f  %s", text(m.Name), m.Verdict, m.Confidence, m.Role)
+		if m.Role != investigate.RoleAlone {
+			if m.First != 0 {
+				words += "  " + p.clock(detect.Time(m.First), false)
+			} else {
+				words += "  at a time that the evidence does not give"
 			}
-			line(label, name(i)+", first touched "+when)
-			label = ""
 		}
-		label = "Moved"
-		for _, m := range moves {
-			line(label, "from "+name(m.From)+" to "+name(m.To)+": "+text(m.Why))
-			label = ""
-		}
+		line(label, words, nil)
+		label = ""
+	}
+	label = "Moved"
+	for _, m := range r.Moves {
+		line(label, "from "+text(r.Members[m.From].Name)+" to "+text(r.Members[m.To].Name)+": "+text(m.Why), m.Citations)
+		label = ""
 	}
 	label = "In common"
-	for _, l := range investigate.Across(results) {
+	for _, l := range r.Shared {
 		var names []string
 		for _, i := range l.In {
-			names = append(names, name(i))
+			names = append(names, text(r.Members[i].Name))
 		}
 		what := l.Type + " " + l.Value
 		if l.Type == verdict.EntityFile {
 			what = "sha256 " + l.Value
 		}
-		line(label, text(what)+"  in "+strings.Join(names, ", "))
+		line(label, text(what)+"  in "+strings.Join(names, ", "), nil)
 		label = ""
 	}
-	_, err := w.Write(p.out.Bytes())
-	return err
 }
 
 func text(s string) string { return printable.Text(s) }
@@ -257,6 +256,28 @@ func (p *printer) rootCause(v *verdict.Verdict) {
 			}
 		}
 		p.section("Root cause", "not established: "+why, nil)
+	}
+}
+
+// reasons tells what speaks for and against the root cause, and the other candidates.
+func (p *printer) reasons(v *verdict.Verdict) {
+	if !p.o.Verbose {
+		return
+	}
+	each := func(label string, of []verdict.Evidence) {
+		for _, e := range of {
+			p.wrap(pad(label, labelWidth), strings.Repeat(" ", labelWidth+2), text(e.Statement), e.Citations)
+			label = ""
+		}
+	}
+	if rc := v.RootCause; rc != nil {
+		each("  for it", rc.For)
+		each("  against", rc.Against)
+	}
+	for _, c := range v.Candidates {
+		p.wrap(pad("  candidate", labelWidth), strings.Repeat(" ", labelWidth+2), fmt.Sprintf("weight %.2f  %s, logged %s", c.Weight, text(c.Statement), p.clock(c.Time, false)), c.Citations)
+		each("    for it", c.For)
+		each("    against", c.Against)
 	}
 }
 
@@ -409,20 +430,36 @@ func (p *printer) proof(r *investigate.Result) {
 			p.section("", fmt.Sprintf("… up to [%d] (-v shows them)", n), nil)
 			break
 		}
-		s := fmt.Sprintf("[%d] %s", i+1, text(record.Escape(c.Artifact)))
+		s := fmt.Sprintf("[%d] ", i+1)
+		if file := evidenceOf(r, c.Evidence); file != "" {
+			s += text(file) + "  "
+		}
+		s += text(record.Escape(c.Artifact))
 		if c.Offset != 0 || c.Length != 0 {
 			s += fmt.Sprintf(" +%s (%s)", humanize.Comma(c.Offset), size(c.Length))
 		}
 		p.wrap(pad(label, labelWidth), strings.Repeat(" ", labelWidth+4), s, nil)
 		label = ""
 	}
-	if n > 0 {
+	if n > 0 && len(r.Members) > 0 {
+		p.wrap(strings.Repeat(" ", labelWidth), strings.Repeat(" ", labelWidth), "sherd show FILE ARTIFACT --offset N --length N shows the bytes; numbers count for each file's own report", nil)
+	} else if n > 0 {
 		file := r.Verdict.Target.Evidence
 		if file == "" {
 			file = "FILE"
 		}
 		p.wrap(strings.Repeat(" ", labelWidth), strings.Repeat(" ", labelWidth), "sherd show "+text(file)+" N shows the bytes behind number N", nil)
 	}
+}
+
+// evidenceOf is the file name of the package with an id among several, "" where there is but one.
+func evidenceOf(r *investigate.Result, id string) string {
+	for i := range r.Members {
+		if m := &r.Members[i]; m.EvidenceID == id {
+			return cmp.Or(m.Evidence, m.Name)
+		}
+	}
+	return ""
 }
 
 // clock shows a time of day with milliseconds, or with its date.

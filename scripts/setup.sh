@@ -10,6 +10,7 @@ want() { # want PROGRAM PACKAGE
 }
 want git git
 want gcc gcc
+want javac openjdk-17-jdk-headless
 want g++ g++
 want make make
 want tar tar
@@ -30,7 +31,20 @@ want setcap libcap2-bin
 want setfattr attr
 want jq jq
 want mactime sleuthkit
+want pkg-config pkg-config
+want yara yara
 [ -e /usr/include/stdio.h ] || need+=(libc6-dev)
+header() { # header FILE PACKAGE
+	[ -e "/usr/include/$1" ] || need+=("$2")
+}
+# libyara and what it needs where it is linked statically.
+header yara.h libyara-dev
+header jansson.h libjansson-dev
+header magic.h libmagic-dev
+header lzma.h liblzma-dev
+header bzlib.h libbz2-dev
+header zlib.h zlib1g-dev
+header openssl/evp.h libssl-dev
 [ -e /usr/lib/cni/bridge ] || need+=(containernetworking-plugins)
 [ -e /usr/lib/python3/dist-packages/venv ] || python3 -c "import ensurepip" 2>/dev/null || need+=(python3-venv)
 [ -e /etc/ssl/certs/ca-certificates.crt ] || need+=(ca-certificates)
@@ -42,6 +56,8 @@ if [ ${#need[@]} -gt 0 ]; then
 	fi
 	echo "setup: installing ${need[*]}" >&2
 	export DEBIAN_FRONTEND=noninteractive
+	# Java's packages want it, and slim systems lack it.
+	mkdir -p /usr/share/man/man1
 	log=$(mktemp)
 	# Packages that bring daemons would start them; the lab starts its own, on private roots.
 	policy=/usr/sbin/policy-rc.d

@@ -6,6 +6,7 @@ package verdict
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -86,14 +87,34 @@ type Finding struct {
 	Citations []Citation `json:"citations"`
 }
 
-// RootCause says how they got in. Entities are IDs (see Entity.ID) of what took part.
+// Evidence is one thing that speaks for or against a conclusion.
+type Evidence struct {
+	Statement string     `json:"statement"`
+	Citations []Citation `json:"citations"`
+}
+
+// RootCause says how they got in. Entities are IDs (see Entity.ID) of what took part. Basis names the inference rule that links
+// the entry with what was found first; For and Against are what speaks for it and against it.
 type RootCause struct {
 	Statement  string     `json:"statement"`
 	Technique  string     `json:"technique"`
 	Time       string     `json:"time"`
 	Confidence float64    `json:"confidence"`
+	Basis      string     `json:"basis,omitempty"`
 	Entities   []string   `json:"entities"`
 	Citations  []Citation `json:"citations"`
+	For        []Evidence `json:"for,omitempty"`
+	Against    []Evidence `json:"against,omitempty"`
+}
+
+// Candidate is a way in that is possible but not established. Weight is its share among all candidates, 0 to 1.
+type Candidate struct {
+	Statement string     `json:"statement"`
+	Time      string     `json:"time"`
+	Weight    float64    `json:"weight"`
+	Citations []Citation `json:"citations"`
+	For       []Evidence `json:"for,omitempty"`
+	Against   []Evidence `json:"against,omitempty"`
 }
 
 // Kinds of Entity.
@@ -120,14 +141,21 @@ type Entity struct {
 	Role      string     `json:"role"`
 	Why       string     `json:"why"`
 	Citations []Citation `json:"citations"`
+	// Container is the id of the container that a process, file or credential is of, in a verdict over several; empty in that on one.
+	Container string `json:"container,omitempty"`
 }
 
-// ID is the entity's stable name inside one verdict: "process:/usr/lib/conv#17", "address:203.0.113.9:4444".
+// ID is the entity's stable name inside one verdict: "process:/usr/lib/conv#17", "address:203.0.113.9:4444"; over several containers
+// "process:/usr/lib/conv#17@75bbef2fdbc2".
 func (e Entity) ID() string {
+	id := e.Type + ":" + e.Value
 	if e.PID != 0 {
-		return fmt.Sprintf("%s:%s#%d", e.Type, e.Value, e.PID)
+		id = fmt.Sprintf("%s#%d", id, e.PID)
 	}
-	return e.Type + ":" + e.Value
+	if e.Container != "" {
+		id += "@" + e.Container[:min(len(e.Container), 12)]
+	}
+	return id
 }
 
 // Kinds of Impact.
@@ -172,13 +200,17 @@ type Verdict struct {
 	Confidence float64    `json:"confidence"`
 	Target     Target     `json:"target"`
 	RootCause  *RootCause `json:"root_cause"`
-	Scope      []Entity   `json:"scope"`
-	Impact     []Impact   `json:"impact"`
-	Findings   []Finding  `json:"findings"`
-	Story      []Step     `json:"story"`
-	Gaps       []Gap      `json:"gaps"`
+	// Candidates are the possible ways in, the likeliest first, where there are several or the one that is named has rivals.
+	Candidates []Candidate `json:"candidates,omitempty"`
+	Scope      []Entity    `json:"scope"`
+	Impact     []Impact    `json:"impact"`
+	Findings   []Finding   `json:"findings"`
+	Story      []Step      `json:"story"`
+	Gaps       []Gap       `json:"gaps"`
 	// Next are the things to do now, most urgent first. It is advice, not a claim, and needs no citation.
 	Next []string `json:"next"`
+	// Containers are the verdicts on each container, in the order in which they were touched, of a verdict over several; none in that on one.
+	Containers []Verdict `json:"containers,omitempty"`
 }
 
 // Check reports every statement that nothing proves and every value outside its vocabulary. A verdict
@@ -207,6 +239,23 @@ func (v *Verdict) Check() error {
 		need("root cause", rc.Citations)
 		if rc.Confidence < 0 || rc.Confidence > 1 {
 			errs = append(errs, fmt.Errorf("root cause confidence %v is outside 0..1", rc.Confidence))
+		}
+		for _, e := range slices.Concat(rc.For, rc.Against) {
+			need("evidence on the root cause", e.Citations)
+		}
+	}
+	for _, c := range v.Candidates {
+		need("a candidate for the root cause", c.Citations)
+		for _, e := range slices.Concat(c.For, c.Against) {
+			need("evidence on a candidate", e.Citations)
+		}
+		if c.Weight < 0 || c.Weight > 1 {
+			errs = append(errs, fmt.Errorf("a candidate's weight %v is outside 0..1", c.Weight))
+		}
+	}
+	for i := range v.Containers {
+		if err := v.Containers[i].Check(); err != nil {
+			errs = append(errs, fmt.Errorf("container %d: %w", i+1, err))
 		}
 	}
 	for _, e := range v.Scope {

@@ -12,7 +12,9 @@ import (
 
 	"github.com/sherd-forensics/sherd/cmd/internal/acquire"
 	"github.com/sherd-forensics/sherd/cmd/internal/console"
+	"github.com/sherd-forensics/sherd/detect"
 	"github.com/sherd-forensics/sherd/detect/indicator"
+	"github.com/sherd-forensics/sherd/detect/yara"
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/internal/printable"
 	"github.com/sherd-forensics/sherd/investigate"
@@ -26,11 +28,13 @@ func newInvestigate(a *app) *cobra.Command {
 	f := &captureFlags{}
 	var jsonOut, htmlOut string
 	var lists []string
+	var reveal bool
 	c := &cobra.Command{
 		Use:   "investigate EVIDENCE|TARGET...",
 		Short: "say what happened, with proof",
 		Long: `Investigate judges sealed packages, or captures a running container first and judges what it got. Every statement cites
-the bytes that prove it; "sherd show PACKAGE N" shows them. It exits with 3 when a target was judged compromised or
+the bytes that prove it; "sherd show PACKAGE N" shows them. Of several, the verdict on each comes first, then one over all:
+who was touched first, which reached which. It exits with 3 when a target was judged compromised or
 suspicious, with 0 when not.`,
 		Example: `  sherd investigate docker://checkout
   sherd investigate checkout-20261123T031502Z.sherd --html report.html
@@ -40,8 +44,8 @@ suspicious, with 0 when not.`,
 			if len(args) == 0 {
 				return exactly(1, "a package or a target")(cmd, args)
 			}
-			if len(args) > 1 && (f.output != "" || htmlOut != "") {
-				return usagef("--output and --html take one package or target at a time")
+			if len(args) > 1 && f.output != "" {
+				return usagef("--output takes one target at a time")
 			}
 			if f.output == "-" {
 				return usagef("investigate keeps the package it makes: name a file with -o, or use `sherd collect -o -`")
@@ -53,16 +57,20 @@ suspicious, with 0 when not.`,
 			if err != nil {
 				return err
 			}
-			return a.investigate(cmd.Context(), args, f, investigate.Options{Indicators: set}, jsonOut, htmlOut)
+			return a.investigate(cmd.Context(), args, f, investigate.Options{Indicators: set, Languages: languages(), Reveal: reveal}, jsonOut, htmlOut)
 		},
 	}
 	f.add(c)
 	c.Flags().StringVar(&jsonOut, "json", "", "write the verdict as JSON to `FILE`, - for standard output (and nothing else there)")
+	c.Flags().BoolVar(&reveal, "reveal", false, "show secrets as they are in statements, command lines and the report's bytes")
 	c.Flags().StringVar(&htmlOut, "html", "", "write a self-contained report to `FILE`")
 	c.Flags().StringArrayVar(&lists, "indicators", nil, "look for the indicators of `FILE` too: text (value;description), CSV, MISP JSON or STIX 2.1 (repeatable)")
 	a.identityFlag(c)
 	return c
 }
+
+// languages are the rules in languages of their own.
+func languages() []detect.Language { return []detect.Language{yara.New()} }
 
 // indicators reads lists of indicators; nil if there are none.
 func (a *app) indicators(lists []string) (*indicator.Set, error) {
@@ -97,16 +105,23 @@ func (a *app) investigate(ctx context.Context, args []string, f *captureFlags, o
 		text = io.Discard
 	}
 	var results []*investigate.Result
+	var packages []*evidence.Package
 	bad := false
 	for i, arg := range args {
 		path, head, err := a.evidenceOf(ctx, arg, f)
 		if err != nil {
 			return err
 		}
-		res, err := a.judge(ctx, path, o, htmlOut)
+		p, err := a.open(path)
 		if err != nil {
 			return err
 		}
+		defer p.Close()
+		res, err := a.judge(ctx, path, p, o)
+		if err != nil {
+			return err
+		}
+		packages = append(packages, p)
 		if i > 0 {
 			fmt.Fprintln(text)
 		}
@@ -123,16 +138,25 @@ func (a *app) investigate(ctx context.Context, args []string, f *captureFlags, o
 		case verdict.Clean, verdict.Inconclusive:
 		}
 	}
+	whole := results[0]
 	if len(results) > 1 {
-		if err := report.Shared(text, results, a.reportOptions(zone)); err != nil {
+		whole = investigate.Together(results)
+		if err := whole.Verdict.Check(); err != nil {
+			return fmt.Errorf("the verdict over all is not proven throughout: %w", err)
+		}
+		fmt.Fprintln(text)
+		if err := report.Text(text, whole, a.reportOptions(zone)); err != nil {
 			return err
 		}
 	}
 	if htmlOut != "" {
+		if err := writeAside(htmlOut, func(w io.Writer) error { return html.Write(w, whole, packages...) }); err != nil {
+			return fmt.Errorf("writing the report: %w", err)
+		}
 		fmt.Fprintf(text, "\nReport        %s\n", printable.Text(htmlOut))
 	}
 	if jsonOut != "" {
-		if err := a.writeJSON(jsonOut, results); err != nil {
+		if err := a.writeJSON(jsonOut, &whole.Verdict); err != nil {
 			return err
 		}
 	}
@@ -165,13 +189,8 @@ func (a *app) evidenceOf(ctx context.Context, arg string, f *captureFlags) (path
 	return got.path, got.line(), nil
 }
 
-// judge investigates one package, and writes its report if asked to.
-func (a *app) judge(ctx context.Context, path string, o investigate.Options, htmlOut string) (*investigate.Result, error) {
-	p, err := a.open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer p.Close()
+// judge investigates one package.
+func (a *app) judge(ctx context.Context, path string, p *evidence.Package, o investigate.Options) (*investigate.Result, error) {
 	line := a.progress(nil)
 	line.Stage("investigating " + printable.Text(filepath.Base(path)))
 	defer line.Done()
@@ -179,26 +198,14 @@ func (a *app) judge(ctx context.Context, path string, o investigate.Options, htm
 	if err != nil {
 		return nil, fmt.Errorf("investigating %s: %w", printable.Text(path), err)
 	}
-	if htmlOut != "" {
-		if err := writeAside(htmlOut, func(w io.Writer) error { return html.Write(w, res, p) }); err != nil {
-			return nil, fmt.Errorf("writing the report: %w", err)
-		}
-	}
 	if cerr := acquire.Handled(path, "investigated", tool, p.ID(), p.SHA256(), "judged "+string(res.Verdict.Verdict)); cerr != nil {
 		a.note("custody not recorded: %v", cerr)
 	}
 	return res, nil
 }
 
-func (a *app) writeJSON(dest string, results []*investigate.Result) error {
-	write := func(w io.Writer) error {
-		for _, r := range results {
-			if err := report.JSON(w, &r.Verdict); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
+func (a *app) writeJSON(dest string, v *verdict.Verdict) error {
+	write := func(w io.Writer) error { return report.JSON(w, v) }
 	if dest == "-" {
 		return write(a.out)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sherd-forensics/sherd/cmd/internal/console"
+	elf "github.com/sherd-forensics/sherd/detect/program"
 	"github.com/sherd-forensics/sherd/event"
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/evidence/record"
@@ -72,7 +73,7 @@ expanded text: --decompress shows it.`,
 				if err != nil {
 					return err
 				}
-				proofs, err := proofs(cmd.Context(), p, investigate.Options{Indicators: set})
+				proofs, err := proofs(cmd.Context(), p, investigate.Options{Indicators: set, Languages: languages()})
 				if err != nil {
 					return err
 				}
@@ -185,7 +186,11 @@ func (a *app) bytes(art parse.Content, name, head string, s span) error {
 		return err
 	}
 	w := bufio.NewWriter(a.out)
-	fmt.Fprintf(w, "%s  +%d (%d B of %s)\n%s\n\n", printable.Text(name), s.offset, length, console.Bytes(size), head)
+	fmt.Fprintf(w, "%s  +%d (%d B of %s)\n%s\n", printable.Text(name), s.offset, length, console.Bytes(size), head)
+	if s.offset == 0 {
+		elfFacts(w, art)
+	}
+	fmt.Fprintln(w)
 	return errors.Join(dump(w, section, s.offset), w.Flush())
 }
 
@@ -223,6 +228,39 @@ func (a *app) expanded(art parse.Content, name, head string, s span) error {
 		a.note("%s", printable.Text(k.Reason))
 	}
 	return err
+}
+
+// elfFacts says what a program is, above its bytes; nothing of other files.
+func elfFacts(w io.Writer, art parse.Content) {
+	x, err := elf.Read(art, art.Size())
+	if err != nil || x.Kind == "core dump" {
+		return
+	}
+	line := func(label, text string) {
+		if text != "" {
+			fmt.Fprintf(w, "%-12s %s\n", label, text)
+		}
+	}
+	line("ELF", x.Summary())
+	line("compiler", x.Compiler)
+	if x.Go != nil {
+		line("built from", strings.TrimSpace(x.Go.Path+" "+x.Go.Module))
+		line("revision", strings.TrimSpace(x.Go.Revision+" "+x.Go.Time))
+		line("modules", strings.Join(x.Go.Deps, ", "))
+	}
+	line("build id", x.BuildID)
+	line("Go build id", x.GoBuildID)
+	line("needs", strings.Join(x.Needed, ", "))
+	for _, a := range x.Can {
+		line("can at least", a.What+"  ("+strings.Join(a.From, ", ")+")")
+	}
+	line("packed", strings.Join(x.Packed, "; "))
+	line("entropy", fmt.Sprintf("%.2f bits per byte, code %.2f", x.Entropy, x.CodeEntropy))
+	if x.Appended > 0 {
+		line("appended", fmt.Sprintf("%d bytes", x.Appended))
+	}
+	line("TLSH", x.TLSH)
+	line("problems", strings.Join(x.Problems, "; "))
 }
 
 func isTerminalWriter(w io.Writer) bool { return console.IsTerminal(w) }

@@ -117,6 +117,9 @@ func Collect(ctx context.Context, s subject.Subject, w *evidence.Writer, o Optio
 	if cerr := c.rows.Close(); err == nil {
 		err = cerr
 	}
+	if err == nil {
+		err = c.sharing()
+	}
 	if err != nil {
 		return err
 	}

@@ -5,10 +5,12 @@ package detecttest
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -46,9 +48,12 @@ type Log struct {
 
 // Scene is what a package will hold.
 type Scene struct {
+	// ID is the evidence's; empty stands for one that all scenes without have.
+	ID        string
 	Container target.Container
 	Host      record.Host
 	Processes []record.Process
+	Sharers   []record.Sharer
 	Env       map[int][]string
 	Maps      map[int][]record.Mapping
 	Cores     map[int][]byte
@@ -228,10 +233,17 @@ func (s *Scene) Connect(p *record.Process, fd int, ip string, port int, sent, re
 		BytesSent: &sent, BytesReceived: &received, Owners: []record.Owner{{PID: p.PID, FD: fd}}, Source: "sock_diag", Observed: Capture.UnixNano()})
 }
 
-// Request logs a request.
+// Sharer adds a process of another container that shares the pid and network namespaces.
+func (s *Scene) Sharer(pid, inside int, exe string, at time.Time, holds ...record.Hold) *record.Sharer {
+	s.Sharers = append(s.Sharers, record.Sharer{PID: pid, ContainerPID: inside, PPID: 3991, Shares: []string{"pid", "net"}, Comm: record.Name(filepath.Base(exe)), Cmdline: []record.Name{record.Name(exe)},
+		State: "S", StartTime: at.UnixNano(), Exe: record.Name(exe), Cgroup: "0::/docker/" + strings.Repeat("cd", 32), Holds: holds})
+	return &s.Sharers[len(s.Sharers)-1]
+}
+
+// Request logs a request in the application's own form.
 func (s *Scene) Request(at time.Time, client, method, path string, status int) {
-	b, _ := json.Marshal(map[string]any{"level": "info", "remote": client, "method": method, "path": path, "status": status})
-	s.Logs = append(s.Logs, Log{at, string(b)})
+	q, _ := json.Marshal(path)
+	s.Logs = append(s.Logs, Log{at, fmt.Sprintf(`{"level":"info","msg":"request","remote":%q,"method":%q,"path":%s,"status":%d}`, client, method, q, status)})
 }
 
 // Parts are the parts of the evidence that Without can take away.
@@ -245,14 +257,7 @@ func (s *Scene) Write(t testing.TB, without ...string) *evidence.Package {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := evidence.NewWriter(out, evidence.WriterOptions{Tool: "detecttest", Target: s.Container, ID: "0123456789abcdef0123456789abcdef", Started: Capture})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.fill(w, func(part string) bool { return slices.Contains(without, part) }); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Close(); err != nil {
+	if err := s.Seal(out, nil, without...); err != nil {
 		t.Fatal(err)
 	}
 	if err := out.Close(); err != nil {
@@ -264,6 +269,24 @@ func (s *Scene) Write(t testing.TB, without ...string) *evidence.Package {
 	}
 	t.Cleanup(func() { p.Close() })
 	return p
+}
+
+// Seal writes the scene without some parts as a package; more adds what is too large to be held, unless it is nil.
+func (s *Scene) Seal(out io.Writer, more func(*evidence.Writer) error, without ...string) error {
+	w, err := evidence.NewWriter(out, evidence.WriterOptions{Tool: "detecttest", Target: s.Container, ID: cmp.Or(s.ID, "0123456789abcdef0123456789abcdef"), Started: Capture})
+	if err != nil {
+		return err
+	}
+	if err := s.fill(w, func(part string) bool { return slices.Contains(without, part) }); err != nil {
+		return err
+	}
+	if more != nil {
+		if err := more(w); err != nil {
+			return err
+		}
+	}
+	_, err = w.Close()
+	return err
 }
 
 func lines[T any](w *evidence.Writer, path string, rows []T) error {
@@ -287,6 +310,9 @@ func (s *Scene) fill(w *evidence.Writer, without func(string) bool) error {
 	}
 	if !without("processes") {
 		todo = append(todo, func() error { return lines(w, "process/processes.jsonl", s.Processes) })
+	}
+	if len(s.Sharers) > 0 && !without("processes") {
+		todo = append(todo, func() error { return lines(w, "process/sharing.jsonl", s.Sharers) })
 	}
 	for _, p := range s.Processes {
 		if env := s.Env[p.PID]; !without("environ") && env != nil {

@@ -206,6 +206,7 @@ const (
 	InCgroup     = "cgroup"     // the container's cgroup holds it
 	InNamespaces = "namespaces" // it lives in the container's namespaces, but its cgroup does not hold it
 	Descendant   = "descendant" // a child of one of the above that left both
+	Sharing      = "sharing"    // somebody else's that shares a namespace; it stands in process/sharing.jsonl alone
 )
 
 // Process is one line of process/processes.jsonl. The raw files of /proc/<pid> lie beside it in Dir.

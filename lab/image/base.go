@@ -43,7 +43,14 @@ var (
 	// Node adds Node.js.
 	Node = concat(C, "libstdc++6", "libbrotli1", "libc-ares2", "libicu72", "libnghttp2-14", "libuv1", "libnode108",
 		"node-acorn", "node-busboy", "node-cjs-module-lexer", "node-undici", "node-xtend", "nodejs")
+	// Java17 adds the virtual machine with the whole of its modules. What draws, prints and plays needs more libraries.
+	Java17 = concat(C, "libstdc++6", "openjdk-17-jre-headless")
 )
+
+// JavaLink is the link that Debian makes when Java is configured.
+func JavaLink() File {
+	return File{Path: "/usr/bin/java", Mode: 0o777, Link: "../lib/jvm/java-17-openjdk-" + architecture + "/bin/java"}
+}
 
 func concat(list []string, more ...string) []string {
 	return append(append([]string{}, list...), more...)

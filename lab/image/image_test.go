@@ -100,6 +100,12 @@ func checkFiles(t *testing.T, name string, img v1.Image) {
 		want = append(want, "/lib/"+triplet+"/libc.so.6", "/usr/lib/"+triplet+"/libssl.so.3")
 	case "python3", "pyweb":
 		want = append(want, "/usr/bin/python3.11", "/usr/lib/python3.11/pickle.py")
+	case "opensslweb":
+		want = append(want, "/usr/bin/openssl", "/app/app.py")
+	case "clockweb":
+		want = append(want, "/usr/lib/clock.so", "/app/app.py")
+	case "taintedweb", "taintedweb-memory", "taintedweb-late":
+		want = append(want, "/usr/local/lib/python3.11/dist-packages/metrics.pth", "/app/app.py")
 	case "nodejs", "nodeweb":
 		want = append(want, "/usr/bin/node")
 	case "goweb":

@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/sherd-forensics/sherd/evidence"
@@ -16,35 +18,73 @@ import (
 	"github.com/sherd-forensics/sherd/verdict"
 )
 
-// Run plays a scenario, has the program sherd collect it into dir, and investigate the package, and compares.
-func Run(ctx context.Context, l *lab.Lab, sherd, dir string, s *lab.Scenario, variant string) (out Result, err error) {
+// Run plays a scenario, has the program sherd collect it into dir and investigate, as whoever runs it does, and compares: the victim first,
+// then each other container of which something is known to be true.
+func Run(ctx context.Context, l *lab.Lab, sherd, dir string, s *lab.Scenario, variant string) (out []Result, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	p, err := l.Play(ctx, s, variant)
 	if err != nil {
-		return Result{}, err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
-	path := filepath.Join(dir, s.Name+"-"+variant+".sherd")
-	cmd := exec.CommandContext(ctx, sherd, "collect", p.Container.Target, "-o", path, "--quiet", "--podman-root", l.PodmanRoot(), "--podman-runroot", l.PodmanRunRoot())
-	cmd.Env = append(os.Environ(), append(l.Env(), "XDG_CONFIG_HOME="+dir)...)
+	all := append([]lab.Taken{{Container: p.Container, Truth: p.Truth}}, p.Others...)
+	// All are taken before one is judged: what goes on meanwhile is the same for each.
+	paths := make([]string, len(all))
+	for i, t := range all {
+		paths[i] = filepath.Join(dir, strings.Trim(s.Name+"-"+t.Name, "-")+"-"+variant+".sherd")
+		if err := os.Remove(paths[i]); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err // an old package would be judged in its place
+		}
+		if err := collect(ctx, l, sherd, dir, t.Container, paths[i]); err != nil {
+			return nil, fmt.Errorf("%s (%s): %w", s.Name, variant, err)
+		}
+	}
+	for i, t := range all {
+		r, err := one(ctx, environment(l, dir), sherd, s, variant, p, t, paths[i])
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+// environment is what the program needs to find the lab's runtimes and nothing of the user's.
+func environment(l *lab.Lab, dir string) []string {
+	return append(os.Environ(), append(l.Env(), "XDG_CONFIG_HOME="+dir)...)
+}
+
+func collect(ctx context.Context, l *lab.Lab, sherd, dir string, c *lab.Container, path string) error {
+	cmd := exec.CommandContext(ctx, sherd, "collect", c.Target, "-o", path, "--quiet", "--podman-root", l.PodmanRoot(), "--podman-runroot", l.PodmanRunRoot())
+	cmd.Env = environment(l, dir)
 	// Exit status 1 is of a capture that is not whole, which is judged all the same.
 	if said, err := cmd.CombinedOutput(); err != nil && cmd.ProcessState.ExitCode() > 1 {
-		return Result{}, fmt.Errorf("%s (%s): collecting: %w: %s", s.Name, variant, err, said)
+		return fmt.Errorf("collecting %s: %w: %s", c.Target, err, said)
 	}
+	return nil
+}
+
+// one judges a single package.
+func one(ctx context.Context, env []string, sherd string, s *lab.Scenario, variant string, p *lab.Played, t lab.Taken, path string) (Result, error) {
 	pkg, err := evidence.Open(path, evidence.OpenOptions{})
 	if err != nil {
 		return Result{}, err
 	}
 	defer pkg.Close()
 	began := time.Now()
-	v, err := investigated(ctx, cmd.Env, sherd, path)
+	v, err := investigated(ctx, env, sherd, path)
 	if err != nil {
 		return Result{}, fmt.Errorf("%s (%s): %w", s.Name, variant, err)
 	}
 	took := time.Since(began).Seconds()
-	out = Judge(s, variant, p, v, pkg)
+	of := *p
+	of.Container, of.Truth = t.Container, t.Truth
+	out := Judge(s, variant, &of, v, pkg)
 	out.Seconds = took
+	if t.Name != "" {
+		out.Scenario += "/" + t.Name
+	}
 	return out, nil
 }
 

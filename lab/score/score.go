@@ -23,6 +23,7 @@ type Result struct {
 	// where nothing can be known; true for controls that name none.
 	VerdictRight, CauseRight bool
 	CauseConfidence          float64 // 0 where none is named
+	Basis                    string  // the inference rule that the root cause rests on
 	// Named and Wanted count facts of scope and impact that must be named; Right and Said count what was said of which kind.
 	Named, Wanted, Right, Said int
 	// Gravest is that of the findings, for controls.
@@ -37,7 +38,7 @@ const slack = 2 * time.Second
 
 // Judge compares a verdict with the truth. The package shows the bytes that the root cause cites.
 func Judge(s *lab.Scenario, variant string, p *lab.Played, v *verdict.Verdict, pkg *evidence.Package) Result {
-	r := Result{Scenario: s.Name, Variant: variant, Control: s.Control(), Verdict: v.Verdict, Confidence: v.Confidence, Gravest: verdict.Info}
+	r := Result{Scenario: s.Name, Variant: variant, Control: p.Truth.Entry == nil, Verdict: v.Verdict, Confidence: v.Confidence, Gravest: verdict.Info}
 	fault := func(format string, args ...any) { r.Faults = append(r.Faults, fmt.Sprintf(format, args...)) }
 	if r.VerdictRight = slices.Contains(p.Truth.Verdict, string(v.Verdict)); !r.VerdictRight {
 		fault("verdict is %s, not %s", v.Verdict, strings.Join(p.Truth.Verdict, " or "))
@@ -47,7 +48,7 @@ func Judge(s *lab.Scenario, variant string, p *lab.Played, v *verdict.Verdict, p
 			r.Gravest = f.Severity
 		}
 	}
-	if s.Control() {
+	if r.Control {
 		for i := range v.Findings {
 			if f := &v.Findings[i]; f.Severity.Rank() > verdict.Low.Rank() {
 				fault("accuses: %s (%s): %s", f.Rule, f.Severity, f.Statement)
@@ -60,7 +61,7 @@ func Judge(s *lab.Scenario, variant string, p *lab.Played, v *verdict.Verdict, p
 		fault("root cause: %s", why)
 	}
 	if v.RootCause != nil {
-		r.CauseConfidence = v.RootCause.Confidence
+		r.CauseConfidence, r.Basis = v.RootCause.Confidence, v.RootCause.Basis
 	}
 	scope(&r, &p.Truth, v, fault)
 	return r

@@ -40,19 +40,42 @@ func TestScenariosAreWhole(t *testing.T) {
 			t.Errorf("%s: no image %s", s.Name, s.Victim.Image)
 		}
 		for _, v := range s.Variants {
-			if !slices.Contains([]string{"running", "noise", "exited"}, v) {
+			if !slices.Contains([]string{"running", "noise", "exited", "restarted", "buried"}, v) {
 				t.Errorf("%s: variant %q", s.Name, v)
 			}
 		}
+		names := []string{"", "victim"}
+		for _, o := range s.Others {
+			names = append(names, o.Name)
+			if !slices.Contains(lab.Images, o.Image) {
+				t.Errorf("%s: no image %s", s.Name, o.Image)
+			}
+			if _, err := os.Stat(filepath.Join(s.Dir, o.Code)); err != nil {
+				t.Error(err)
+			}
+		}
+		told, err := filepath.Glob(filepath.Join(s.Dir, "truth-*.yaml"))
+		if err != nil || len(told) != len(s.OtherTruths) {
+			t.Errorf("%s: %d truths of other containers are read, %q are there", s.Name, len(s.OtherTruths), told)
+		}
 		for _, step := range s.Steps {
-			for _, f := range []string{step.Python, step.Node, step.Module} {
+			for _, name := range []string{step.In, step.Caller, step.Start} {
+				if !slices.Contains(names, name) {
+					t.Errorf("%s: no container %q", s.Name, name)
+				}
+			}
+			for _, f := range []string{step.Python, step.Node, step.Java, step.Module, step.Body} {
 				if _, err := os.Stat(filepath.Join(s.Dir, f)); f != "" && err != nil {
 					t.Error(err)
 				}
 			}
 		}
 		types := []string{verdict.EntityProcess, verdict.EntityFile, verdict.EntityAddress, verdict.EntityDomain, verdict.EntityIdentity, verdict.EntityContainer, verdict.EntityNode, verdict.EntityCredential, verdict.EntityImage}
-		for _, f := range slices.Concat(s.Truth.Scope, s.Truth.May, s.Truth.Never) {
+		facts := slices.Concat(s.Truth.Scope, s.Truth.May, s.Truth.Never)
+		for _, t := range s.OtherTruths {
+			facts = slices.Concat(facts, t.Scope, t.May, t.Never)
+		}
+		for _, f := range facts {
 			if !slices.Contains(types, f.Type) || f.Value == "" {
 				t.Errorf("%s: fact %+v", s.Name, f)
 			}
@@ -69,7 +92,7 @@ func TestInvestigatorKnowsNoScenario(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	words := []string{"sherd-lab", "/app/server", "goweb", "pyweb", "nodeweb", "cweb", "/data/plugins", "/avatar", "/session", "/render", "/convert", "/module", "10.88.", "HELLO pid", "SHERD-LAB", "RUNTIME_SOCKET"}
+	words := []string{"sherd-lab", "/app/server", "goweb", "pyweb", "nodeweb", "cweb", "javaweb", "/data/plugins", "/avatar", "/session", "/render", "/convert", "/module", "/plugin", "10.88.", "HELLO pid", "SHERD-LAB", "RUNTIME_SOCKET"}
 	// Paths that every system has are the rules' own business.
 	common := regexp.MustCompile(`^/(etc|usr|dev|proc|var)/|^/usr/bin/`)
 	for _, s := range all {
@@ -170,8 +193,10 @@ func TestPlay(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(got.Faults) > 0 {
-			t.Errorf("%s: %q", name, got.Faults)
+		for _, r := range got {
+			if len(r.Faults) > 0 {
+				t.Errorf("%s: %q", name, r.Faults)
+			}
 		}
 	}
 }

@@ -47,7 +47,7 @@ func (n *numbers) of(cs []verdict.Citation) []int {
 }
 
 // build turns an investigation into words.
-func build(r *investigate.Result, p *evidence.Package) (*page, error) {
+func build(r *investigate.Result, ps []*evidence.Package) (*page, error) {
 	v := &r.Verdict
 	if err := v.Check(); err != nil {
 		return nil, fmt.Errorf("the verdict is not fit to be shown: %w", err)
@@ -61,7 +61,7 @@ func build(r *investigate.Result, p *evidence.Package) (*page, error) {
 	pg := &page{
 		Title: printable.Text(v.Target.Name) + ": " + string(v.Verdict), Word: strings.ToUpper(string(v.Verdict)),
 		Judgement: v.Verdict, Confidence: fmt.Sprintf("%.2f", v.Confidence), Sentence: sentence(r),
-		Evidence: printable.Text(v.Target.Evidence), EvidenceID: v.Target.EvidenceID, SHA256: p.SHA256(), Zone: "UTC",
+		Evidence: printable.Text(v.Target.Evidence), EvidenceID: v.Target.EvidenceID, SHA256: v.Target.SHA256, Zone: "UTC",
 		TargetWords: targetWords(r), Next: texts(v.Next), Gaps: gaps(v.Gaps),
 	}
 	if pg.Evidence == "" {
@@ -75,6 +75,17 @@ func build(r *investigate.Result, p *evidence.Package) (*page, error) {
 		if v.Verdict != verdict.Clean {
 			pg.NoRootCause = "Not known: the evidence does not show it. What is missing stands under “Not seen”."
 		}
+	}
+	if rc := v.RootCause; rc != nil {
+		pg.Reasons = reasons(rc.For, rc.Against, n)
+	}
+	for _, c := range v.Candidates {
+		pg.Candidates = append(pg.Candidates, candidate{Weight: fmt.Sprintf("%.2f", c.Weight), Reasons: reasons(c.For, c.Against, n),
+			claim: claim{Statement: printable.Text(c.Statement), Time: c.Time, Cites: n.of(c.Citations)}})
+	}
+	pg.members(r, n)
+	if d := draw(r, n); d != nil {
+		pg.Graph, pg.GraphTall, pg.GraphWords, pg.GraphPath = d.wide(), d.tall(), d.words, len(r.Graph.Path) > 0
 	}
 	for _, e := range v.Scope {
 		pg.Scope = append(pg.Scope, entity{Type: e.Type, Value: printable.Text(e.Value), SHA256: e.SHA256, Role: printable.Text(e.Role),
@@ -94,13 +105,39 @@ func build(r *investigate.Result, p *evidence.Package) (*page, error) {
 	pg.drift(r, n)
 	pg.events(r, n)
 	for i, c := range n.list {
-		pf := bytesOf(p, i+1, c)
-		if i >= shared {
-			pf.Hint = fmt.Sprintf("sherd show %s %s --offset %d --length %d", pg.Evidence, pf.Artifact, c.Offset, max(c.Length, 1))
+		p, file := packageOf(r, ps, c.Evidence)
+		pf := bytesOf(p, i+1, c, r.Revealed)
+		if pf.File = file; file == "" {
+			file = pg.Evidence
+		}
+		if i >= shared || pf.File != "" {
+			pf.Hint = fmt.Sprintf("sherd show %s %s --offset %d --length %d", file, pf.Artifact, c.Offset, max(c.Length, 1))
 		}
 		pg.Proofs = append(pg.Proofs, pf)
 	}
 	return pg, nil
+}
+
+// packageOf is the package that a citation is of, with its file name where there are several.
+func packageOf(r *investigate.Result, ps []*evidence.Package, id string) (*evidence.Package, string) {
+	if len(r.Members) == 0 {
+		if len(ps) == 0 {
+			return nil, ""
+		}
+		return ps[0], ""
+	}
+	for i := range r.Members {
+		m := &r.Members[i]
+		if m.EvidenceID != id {
+			continue
+		}
+		for _, p := range ps {
+			if p.SHA256() == m.SHA256 && p.ID() == r.Verdict.Containers[i].Target.EvidenceID {
+				return p, printable.Text(m.Evidence)
+			}
+		}
+	}
+	return nil, ""
 }
 
 // sentence is the verdict for somebody who reads only one.
@@ -156,13 +193,45 @@ func targetWords(r *investigate.Result) []string {
 	return out
 }
 
+// reasons puts what speaks for a conclusion before what speaks against it.
+func reasons(pro, con []verdict.Evidence, n *numbers) []reason {
+	var out []reason
+	for _, e := range pro {
+		out = append(out, reason{claim: claim{Statement: printable.Text(e.Statement), Cites: n.of(e.Citations)}})
+	}
+	for _, e := range con {
+		out = append(out, reason{Against: true, claim: claim{Statement: printable.Text(e.Statement), Cites: n.of(e.Citations)}})
+	}
+	return out
+}
+
+func (pg *page) members(r *investigate.Result, n *numbers) {
+	for i := range r.Members {
+		m := &r.Members[i]
+		pg.Members = append(pg.Members, member{Name: printable.Text(m.Name), Evidence: printable.Text(m.Evidence), Word: string(m.Verdict), Judgement: m.Verdict,
+			Confidence: fmt.Sprintf("%.2f", m.Confidence), Role: m.Role, First: when(m.First)})
+	}
+	for _, m := range r.Moves {
+		pg.Moves = append(pg.Moves, claim{Cites: n.of(m.Citations),
+			Statement: "from " + printable.Text(r.Members[m.From].Name) + " to " + printable.Text(r.Members[m.To].Name) + ": " + printable.Text(m.Why)})
+	}
+}
+
+// of prefixes a container's name where there are several.
+func of(container, s string) string {
+	if container == "" {
+		return s
+	}
+	return printable.Text(container) + ": " + s
+}
+
 func (pg *page) processes(r *investigate.Result, n *numbers) {
 	for i, p := range r.Processes {
 		if i == maxProcesses {
 			break
 		}
 		row := processRow{Indent: 10 + 18*min(p.Depth, 20), Branch: p.Depth > 0, PID: p.ContainerPID, HostPID: p.PID, Foreign: p.Foreign,
-			Comm: printable.Text(p.Comm), Cmdline: printable.Clip(p.Cmdline, 300), Exe: printable.Text(p.Exe), Origin: originWords(p.Origin),
+			Comm: of(p.Container, printable.Text(p.Comm)), Cmdline: printable.Clip(p.Cmdline, 300), Exe: printable.Text(p.Exe), Origin: originWords(p.Origin),
 			Started: when(p.Started), Cites: n.of(p.Citations)}
 		if row.PID == 0 {
 			row.PID, row.HostPID = p.PID, 0
@@ -201,7 +270,7 @@ func (pg *page) drift(r *investigate.Result, n *numbers) {
 		if i == maxDrift {
 			break
 		}
-		row := driftRow{Kind: c.Kind, Path: printable.Text(c.Path), Note: printable.Text(c.Note), Mode: fmt.Sprintf("%04o", c.Mode),
+		row := driftRow{Kind: c.Kind, Path: of(c.Container, printable.Text(c.Path)), Note: printable.Text(c.Note), Mode: fmt.Sprintf("%04o", c.Mode),
 			Time: when(c.Time), Marked: c.Marked, Layer: "not in the image"}
 		if c.Type == record.TypeFile {
 			row.Size = humanize.IBytes(uint64(max(c.Size, 0)))
@@ -229,7 +298,7 @@ func (pg *page) events(r *investigate.Result, n *numbers) {
 			break
 		}
 		ms := e.Time / int64(time.Millisecond)
-		text := printable.Clip(e.Text, 300)
+		text := of(e.Container, printable.Clip(e.Text, 300))
 		lane, _, _ := strings.Cut(string(e.Kind), ".")
 		dots = append(dots, dot{MS: ms, Lane: lane, Label: when(e.Time) + "  " + text, Marked: e.Marked})
 		row := eventRow{MS: ms, Time: when(e.Time), Kind: string(e.Kind), Text: text, Marked: e.Marked}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/internal/printable"
+	"github.com/sherd-forensics/sherd/internal/redact"
 	"github.com/sherd-forensics/sherd/investigate"
 	"github.com/sherd-forensics/sherd/verdict"
 )
@@ -45,7 +46,13 @@ type page struct {
 	Impact, Story, Findings                                               []claim
 	Next                                                                  []string
 	Gaps                                                                  []verdict.Gap
-	Timeline                                                              template.HTML
+	Timeline, Graph, GraphTall                                            template.HTML
+	GraphWords                                                            []claim
+	GraphPath                                                             bool
+	Reasons                                                               []reason
+	Candidates                                                            []candidate
+	Members                                                               []member
+	Moves                                                                 []claim
 	Events                                                                []eventRow
 	EventsCut, DriftCut, NoDrift                                          string
 	Processes                                                             []processRow
@@ -59,6 +66,24 @@ type page struct {
 type claim struct {
 	Type, Statement, Technique, Time, Confidence, Rule, Severity string
 	Cites                                                        []int
+}
+
+// reason speaks for or against the root cause.
+type reason struct {
+	Against bool
+	claim
+}
+
+type candidate struct {
+	claim
+	Weight  string
+	Reasons []reason
+}
+
+// member is one of several containers.
+type member struct {
+	Name, Evidence, Word, Confidence, Role, First string
+	Judgement                                     verdict.Judgement
 }
 
 type entity struct {
@@ -90,15 +115,17 @@ type driftRow struct {
 type proof struct {
 	N                                                               int
 	Artifact, Offset, Length, SHA256, Hex, Text, Cut, Problem, Hint string
+	File                                                            string // of several packages, the one's name
 }
 
-// Write renders the investigation r of package p.
-func Write(w io.Writer, r *investigate.Result, p *evidence.Package) error {
+// Write renders the investigation r, of one package or of several. Secrets in the bytes behind
+// citations are hidden unless the investigation reveals them.
+func Write(w io.Writer, r *investigate.Result, ps ...*evidence.Package) error {
 	t, err := template.New("page").Parse(pageTemplate)
 	if err != nil {
 		return fmt.Errorf("the page's template: %w", err)
 	}
-	pg, err := build(r, p)
+	pg, err := build(r, ps)
 	if err != nil {
 		return err
 	}
@@ -114,11 +141,15 @@ func Write(w io.Writer, r *investigate.Result, p *evidence.Package) error {
 	return err
 }
 
-// bytesOf reads what a citation points at, for the page's proof section.
-func bytesOf(p *evidence.Package, n int, c verdict.Citation) proof {
+// bytesOf reads what a citation points at, for the page's proof section. Secrets in it are hidden unless reveal is set.
+func bytesOf(p *evidence.Package, n int, c verdict.Citation, reveal bool) proof {
 	out := proof{
 		N: n, Artifact: printable.Text(c.Artifact), Offset: fmt.Sprint(c.Offset), SHA256: c.SHA256,
 		Length: fmt.Sprintf("%d B", c.Length),
+	}
+	if p == nil {
+		out.Problem = "its package was not given to this report"
+		return out
 	}
 	a, err := p.Open(c.Artifact)
 	if err != nil {
@@ -140,14 +171,48 @@ func bytesOf(p *evidence.Package, n int, c verdict.Citation) proof {
 		return out
 	}
 	buf = buf[:k]
-	out.Hex = hexdump(buf, c.Offset)
+	var masked []bool
+	hidden := 0
+	if !reveal {
+		buf, masked, hidden = hide(a, c.Offset, buf)
+	}
+	out.Hex = hexdump(buf, c.Offset, masked)
 	if isText(buf) {
 		out.Text = text(buf)
 	}
 	if c.Length > int64(k) {
 		out.Cut = fmt.Sprintf("the first %d of %d bytes", k, c.Length)
 	}
+	if hidden > 0 {
+		if out.Cut != "" {
+			out.Cut += "; "
+		}
+		out.Cut += "secrets are hidden: sherd show has the bytes"
+	}
 	return out
+}
+
+// around is how much before and behind a citation is looked at to know whether it lies in a secret.
+const around = 16 << 10
+
+// hide replaces the bytes of secrets in b, which stands at an offset of an artifact, by stars, and says which those are and whether
+// there are any.
+func hide(r io.ReaderAt, offset int64, b []byte) (out []byte, masked []bool, n int) {
+	from := max(0, offset-around)
+	whole := make([]byte, offset-from+int64(len(b))+around)
+	k, err := r.ReadAt(whole, from)
+	if err != nil && !errors.Is(err, io.EOF) || int64(k) < offset-from+int64(len(b)) {
+		whole, k, from = b, len(b), offset // what is shown could be read; judge by it alone
+	}
+	out, masked = bytes.Clone(b), make([]bool, len(b))
+	for _, s := range redact.Spans(whole[:k]) {
+		for i := max(s.From, int(offset-from)); i < min(s.To, int(offset-from)+len(b)); i++ {
+			at := i - int(offset-from)
+			out[at], masked[at] = '*', true
+			n = 1
+		}
+	}
+	return out, masked, n
 }
 
 // isText reports whether most of b reads as text.
@@ -172,7 +237,8 @@ func text(b []byte) string {
 	return strings.Join(lines, "\n")
 }
 
-func hexdump(b []byte, offset int64) string {
+// hexdump writes bytes in hex and text; those that are masked show stars in both.
+func hexdump(b []byte, offset int64, masked []bool) string {
 	var out strings.Builder
 	for i := 0; i < len(b); i += 16 {
 		row := b[i:min(i+16, len(b))]
@@ -182,7 +248,9 @@ func hexdump(b []byte, offset int64) string {
 			if j == 8 {
 				out.WriteByte(' ')
 			}
-			if j < len(row) {
+			if j < len(row) && i+j < len(masked) && masked[i+j] {
+				out.WriteString("** ")
+			} else if j < len(row) {
 				out.WriteString(h[2*j:2*j+2] + " ")
 			} else {
 				out.WriteString("   ")

@@ -17,6 +17,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/sherd-forensics/sherd/detect/detecttest"
+	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/evidence/record"
 	"github.com/sherd-forensics/sherd/internal/testenv"
 	"github.com/sherd-forensics/sherd/investigate"
@@ -140,6 +141,8 @@ func TestInBrowser(t *testing.T) {
 	err := chromedp.Run(ctx,
 		chromedp.Navigate("file://"+path),
 		chromedp.Title(&title),
+		// Scrolling that goes on while the mouse moves would miss the picture.
+		chromedp.Evaluate(`document.documentElement.style.scrollBehavior="auto"`, nil),
 		chromedp.Click(`#answers a.cite`, chromedp.ByQuery),
 		chromedp.WaitReady(`details.proof[open]`, chromedp.ByQuery),
 		chromedp.Evaluate(`String(document.querySelector("details.proof").open)`, &open),
@@ -181,6 +184,76 @@ func TestInBrowser(t *testing.T) {
 	}
 }
 
+// TestPicture looks at the graph as a person does: wide on a desk, tall on a phone, and a box opens its proof.
+func TestPicture(t *testing.T) {
+	path, b, r := write(t, attacked())
+	if len(r.Graph.Path) < 2 {
+		t.Errorf("the way in has %d steps", len(r.Graph.Path))
+	}
+	for _, want := range []string{`class="graph wide"`, `class="graph tall"`, `<title id="gt-wide">`, `class="edge on"`, "The picture in words", "203.0.113.9:4444"} {
+		if !bytes.Contains(b, []byte(want)) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	ctx, complaints := browser(t)
+	var wide, tall, narrowWide, narrowTall, open string
+	shown := func(class string) string {
+		return `getComputedStyle(document.querySelector("svg.` + class + `")).display`
+	}
+	var outside, overflow int
+	err := chromedp.Run(ctx,
+		chromedp.Navigate("file://"+path),
+		chromedp.Evaluate(shown("wide"), &wide), chromedp.Evaluate(shown("tall"), &tall),
+		// No label leaves its box.
+		chromedp.Evaluate(`[...document.querySelectorAll("svg.wide g.node")].filter(g=>{var r=g.querySelector("rect").getBoundingClientRect(),t=g.querySelector(".label").getBoundingClientRect();return t.right>r.right+1}).length`, &outside),
+		chromedp.Evaluate(`document.querySelector("svg.wide a.cite g").dispatchEvent(new MouseEvent("click",{bubbles:true}))`, nil),
+		chromedp.WaitReady(`details.proof[open]`, chromedp.ByQuery),
+		chromedp.Evaluate(`String(document.querySelector("details.proof[open]").id.length>1)`, &open),
+		emulation.SetDeviceMetricsOverride(390, 800, 2, true),
+		chromedp.Evaluate(shown("wide"), &narrowWide), chromedp.Evaluate(shown("tall"), &narrowTall),
+		chromedp.Evaluate(`document.documentElement.scrollWidth - window.innerWidth`, &overflow),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if wide != "block" || tall != "none" || narrowWide != "none" || narrowTall != "block" {
+		t.Errorf("on a desk wide is %s and tall %s, on a phone %s and %s", wide, tall, narrowWide, narrowTall)
+	}
+	if outside > 0 || overflow > 0 || open != "true" {
+		t.Errorf("%d labels leave their boxes, %d pixels too wide, proof open: %s", outside, overflow, open)
+	}
+	if len(*complaints) > 0 {
+		t.Errorf("the page complained: %v", *complaints)
+	}
+}
+
+// TestSeveral renders a verdict over two containers; each citation is of the right package.
+func TestSeveral(t *testing.T) {
+	a, b := attacked(), detecttest.Busy()
+	a.ID, b.ID, b.Container.Name = "a1", "b2", "web"
+	pa, pb := a.Write(t), b.Write(t)
+	var rs []*investigate.Result
+	for _, p := range []*evidence.Package{pb, pa} {
+		r, err := investigate.Investigate(context.Background(), p, investigate.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		rs = append(rs, r)
+	}
+	var out bytes.Buffer
+	if err := Write(&out, investigate.Together(rs), pb, pa); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"2 containers: shop, web", investigate.RoleFirst, "sherd show shop.sherd", `class="graph wide"`} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	if strings.Contains(out.String(), "not readable") || strings.Contains(out.String(), "was not given") {
+		t.Error("a citation's bytes are not there")
+	}
+}
+
 // TestPrints makes a PDF and looks for the bytes behind citations in it, which are closed on the screen.
 func TestPrints(t *testing.T) {
 	testenv.NeedTool(t, "pdftotext")
@@ -202,7 +275,7 @@ func TestPrints(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"COMPROMISED", "Root cause", "Processes", "Files that drifted", "Not seen", "203.0.113.9", "00000000"} {
+	for _, want := range []string{"COMPROMISED", "Root cause", "Processes", "Files that drifted", "Not seen", "203.0.113.9", "00000000", "From entry to impact", "served by", "The picture in words"} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("the print lacks %q", want)
 		}

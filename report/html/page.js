@@ -12,7 +12,7 @@
     if (a && a.getAttribute("href") === location.hash) { openTarget(); }
   });
   window.addEventListener("beforeprint", function () {
-    document.querySelectorAll("details.proof").forEach(function (d) { d.open = true; });
+    document.querySelectorAll("details.proof, details.why").forEach(function (d) { d.open = true; });
   });
   openTarget();
 

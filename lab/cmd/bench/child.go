@@ -60,8 +60,18 @@ func child(role string, args []string) error {
 		return seal(args[1], c, func(ctx context.Context, s subject.Subject, w *evidence.Writer) error {
 			return filesystem.Collect(ctx, s, w, filesystem.Options{})
 		})
+	case "child-memory-make":
+		size, err := strconv.ParseInt(args[0], 10, 64)
+		if err != nil {
+			return err
+		}
+		return makeMemory(size, args[1], args[2])
+	case "child-memory":
+		return childMemory(args[0], args[1])
 	case "child-indicators":
 		return childIndicators(args[0], args[1])
+	case "child-yara":
+		return childYara(args[0], args[1])
 	case "child-core":
 		pid, err := strconv.Atoi(args[0])
 		if err != nil {

@@ -75,14 +75,16 @@ func run(ctx context.Context, sherd, out, keep string, names []string) error {
 	for range 2 { // waiting is most of it
 		wait.Go(func() {
 			for t := range queue {
-				r, err := score.Run(ctx, l, sherd, dir, t.scenario, t.variant)
+				rs, err := score.Run(ctx, l, sherd, dir, t.scenario, t.variant)
 				mu.Lock()
 				if err != nil {
 					errs = errors.Join(errs, err)
 					fmt.Printf("%-28s %-8s FAILED %v\n", t.scenario.Name, t.variant, err)
 				} else {
-					results = append(results, r)
-					show(&r)
+					results = append(results, rs...)
+					for i := range rs {
+						show(&rs[i])
+					}
 				}
 				mu.Unlock()
 			}

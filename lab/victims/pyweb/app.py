@@ -4,6 +4,8 @@ It is a target for tests: never run it elsewhere."""
 import json
 import os
 import pickle
+import signal
+import socket
 import socketserver
 import sys
 import threading
@@ -12,6 +14,48 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 DATA = "/data"
+CONFIG = os.environ.get("APP_CONFIG", "/app/conf/app.json")
+
+
+class Settings:
+    """What the configuration says, read anew on SIGHUP. A ledger is a host and port that is told of each page served."""
+
+    def __init__(self):
+        self.title, self.ledger = "Shop", None
+        self.lock = threading.Lock()
+
+    def load(self):
+        try:
+            with open(CONFIG) as f:
+                doc = json.load(f)
+        except (OSError, ValueError) as e:
+            print(f"configuration: {e}", file=sys.stderr, flush=True)
+            return
+        with self.lock:
+            self.title = doc.get("title", "Shop")
+            if self.ledger:
+                self.ledger.close()
+                self.ledger = None
+            if doc.get("ledger"):
+                host, port = doc["ledger"].rsplit(":", 1)
+                try:
+                    self.ledger = socket.create_connection((host, int(port)), timeout=2)
+                    self.ledger.sendall(f"HELLO pid={os.getpid()} mode=ledger exe=app\n".encode())
+                except OSError as e:
+                    print(f"ledger: {e}", file=sys.stderr, flush=True)
+        print(f"configuration read, title {self.title}", file=sys.stderr, flush=True)
+
+    def tell(self, what):
+        with self.lock:
+            if self.ledger:
+                try:
+                    self.ledger.sendall((what + "\n").encode())
+                except OSError:
+                    self.ledger = None
+
+
+settings = Settings()
+log_file = None
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -39,6 +83,7 @@ class Handler(BaseHTTPRequestHandler):
             if not os.path.exists(path):
                 with open(path, "w") as f:
                     f.write(f"<!doctype html><title>Item {item}</title><p>Item {item}\n")
+            settings.tell("page " + item)
             with open(path) as f:
                 self.answer(200, f.read())
         else:
@@ -56,6 +101,20 @@ class Handler(BaseHTTPRequestHandler):
             return
         self.answer(200, f"welcome back {str(session)[:40]}\n")
 
+    def do_PUT(self):
+        """An administrator's way to change the configuration; whoever knows the token is one."""
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        url = urlsplit(self.path)
+        token = os.environ.get("ADMIN_TOKEN", "")
+        if url.path != "/admin/config" or not token or parse_qs(url.query).get("token", [""])[0] != token:
+            self.answer(404, "not found\n")
+            return
+        with open(CONFIG + ".new", "wb") as f:
+            f.write(body)
+        os.replace(CONFIG + ".new", CONFIG)
+        settings.load()
+        self.answer(200, "read\n")
+
     def log_message(self, fmt, *args):
         line = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{time.time_ns() % 10**9:09d}Z",
@@ -67,6 +126,9 @@ class Handler(BaseHTTPRequestHandler):
             "status": int(args[1]) if len(args) > 1 and str(args[1]).isdigit() else 0,
         }
         print(json.dumps(line), flush=True)
+        if log_file:
+            log_file.write(json.dumps(line) + "\n")
+            log_file.flush()
 
 
 class Server(ThreadingHTTPServer):
@@ -98,6 +160,16 @@ def main():
         print(f"no pid file: {e}", file=sys.stderr, flush=True)
     if os.environ.get("BUSY"):
         threading.Thread(target=rotate, daemon=True).start()
+    global log_file
+    if os.environ.get("LOG_FILE"):
+        log_file = open(os.environ["LOG_FILE"], os.environ.get("LOG_MODE", "w"))
+    if os.path.exists(CONFIG):
+        settings.load()
+    signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=settings.load).start())
+    if os.environ.get("JOB"):
+        import jobs
+
+        threading.Thread(target=getattr(jobs, os.environ["JOB"]), daemon=True, name="job").start()
     server = Server((host or "0.0.0.0", int(port)), Handler)
     server.serve_forever()
 

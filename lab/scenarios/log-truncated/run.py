@@ -1,0 +1,2 @@
+import os
+os.truncate("/data/access.log", 0)
