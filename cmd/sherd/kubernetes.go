@@ -99,7 +99,7 @@ func (a *app) captureKubernetes(ctx context.Context, ref target.Ref, f *captureF
 	}
 	res, err := s.Capture(ctx, relay.Request{
 		Target: at, URL: i.URL(), Capture: relay.Capture{Memory: f.Memory, Freeze: f.Freeze, WithSecrets: f.WithSecrets, EncryptTo: f.EncryptTo},
-		Records: []relay.Record{{Name: "kubernetes/pod.json", Origin: "GET pod from the API server", Data: indented(i.Raw)}},
+		Records: []relay.Record{{Name: "kubernetes/pod.json", Origin: "GET pod from the API server", Data: indentedJSON(i.Raw)}},
 	}, out, p.Stage)
 	p.Done()
 	if err != nil {
@@ -108,7 +108,7 @@ func (a *app) captureKubernetes(ctx context.Context, ref target.Ref, f *captureF
 	return &captured{path: path, node: res, container: &target.Container{URL: i.URL(), Name: i.Pod.Name}}, a.finish(ctx, out, path, key, res, ref)
 }
 
-func indented(raw []byte) []byte {
+func indentedJSON(raw []byte) []byte {
 	var v any
 	if json.Unmarshal(raw, &v) != nil {
 		return raw
