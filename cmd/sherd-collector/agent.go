@@ -45,7 +45,7 @@ func serve(ctx context.Context, places *acquire.Places, r *relay.Request, w io.W
 	if err != nil {
 		return nil, err
 	}
-	capture := acquire.Capture{Memory: r.Capture.Memory, Freeze: r.Capture.Freeze, WithSecrets: r.Capture.WithSecrets, EncryptTo: r.Capture.EncryptTo, Partial: true}
+	capture := acquire.Capture{Memory: r.Capture.Memory, Freeze: r.Capture.Freeze, WithSecrets: r.Capture.WithSecrets, Remote: r.Capture.Remote, EncryptTo: r.Capture.EncryptTo, Partial: true}
 	if capture.Memory == "" {
 		capture.Memory = "private"
 	}
@@ -64,6 +64,7 @@ func serve(ctx context.Context, places *acquire.Places, r *relay.Request, w io.W
 	for _, d := range r.Records {
 		src.Container.Records = append(src.Container.Records, target.Record{Name: d.Name, Origin: d.Origin, Data: d.Data})
 	}
+	src.Container.Warnings = append(src.Container.Warnings, r.Warnings...)
 	recipients, err := evidence.ParseRecipients(capture.EncryptTo)
 	if err != nil {
 		return nil, err

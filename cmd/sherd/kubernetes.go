@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-
 	"strings"
 	"time"
 
@@ -22,19 +20,22 @@ import (
 	"github.com/sherd-forensics/sherd/target/kubernetes"
 )
 
-// clusterFlags say which cluster, and how collectors run there.
-type clusterFlags struct {
-	kubernetes.Access
+// accessFlags say which cluster.
+func accessFlags(fs *pflag.FlagSet, a *kubernetes.Access) {
+	fs.StringVar(&a.Kubeconfig, "kubeconfig", "", "kubeconfig `FILE` (default $KUBECONFIG, then ~/.kube/config, then the pod's own account)")
+	fs.StringVar(&a.Context, "context", "", "`CONTEXT` of the kubeconfig")
+	fs.StringVar(&a.As, "as", "", "`USER` to impersonate in the cluster")
+}
+
+// collectorFlags say how collectors run in a cluster.
+type collectorFlags struct {
 	namespace, image, pull string
 	secrets                []string
 	deadline, start        time.Duration
 }
 
-func (f *clusterFlags) add(fs *pflag.FlagSet) {
-	fs.StringVar(&f.Kubeconfig, "kubeconfig", "", "kubeconfig `FILE` (default $KUBECONFIG, then ~/.kube/config, then the pod's own account)")
-	fs.StringVar(&f.Context, "context", "", "`CONTEXT` of the kubeconfig")
-	fs.StringVar(&f.As, "as", "", "`USER` to impersonate in the cluster")
-	fs.StringVar(&f.namespace, "sherd-namespace", "sherd", "`NAMESPACE` of Sherd's own in the cluster; made for the capture if it is not there")
+func (f *collectorFlags) add(fs *pflag.FlagSet) {
+	namespaceFlag(fs, &f.namespace)
 	fs.StringVar(&f.image, "collector-image", "sherd-forensics/sherd-collector:"+version, "`IMAGE` of the collector, as the node pulls it")
 	fs.StringVar(&f.pull, "collector-pull", "IfNotPresent", "when the node pulls it: Always, IfNotPresent or Never")
 	fs.StringArrayVar(&f.secrets, "collector-pull-secret", nil, "`SECRET` of Sherd's namespace to pull it with (repeatable)")
@@ -42,45 +43,39 @@ func (f *clusterFlags) add(fs *pflag.FlagSet) {
 	fs.DurationVar(&f.start, "collector-start", 90*time.Second, "how long a collector may take to come up")
 }
 
-func (f *clusterFlags) options(a *app, stage func(string)) (cluster.Options, error) {
+func namespaceFlag(fs *pflag.FlagSet, to *string) {
+	fs.StringVar(to, "sherd-namespace", "sherd", "`NAMESPACE` of Sherd's own in the cluster; made for the capture if it is not there")
+}
+
+func (f *collectorFlags) options(a *app, stage func(string)) (cluster.Options, error) {
 	switch corev1.PullPolicy(f.pull) {
 	case corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever:
 	default:
 		return cluster.Options{}, usagef("--collector-pull is Always, IfNotPresent or Never, not %q", f.pull)
 	}
+	if f.deadline < time.Minute || f.start < time.Second {
+		return cluster.Options{}, usagef("--collector-deadline is at least 1m and --collector-start at least 1s")
+	}
 	return cluster.Options{Namespace: f.namespace, Image: f.image, Pull: corev1.PullPolicy(f.pull), Secrets: f.secrets, Deadline: f.deadline, Start: f.start,
 		ContainerdAddress: a.places.ContainerdAddress, Stage: stage}, nil
 }
 
-// captureKubernetes takes one container of a cluster into a package.
-func (a *app) captureKubernetes(ctx context.Context, ref target.Ref, f *captureFlags) (_ *captured, err error) {
-	kref, err := kubernetes.ParseRef(ref.Rest)
-	if err != nil {
+// clusterCapture captures containers of one cluster.
+type clusterCapture struct {
+	a   *app
+	c   *kubernetes.Cluster
+	f   *captureFlags
+	key *evidence.Key
+}
+
+func (a *app) clusterCapture(f *captureFlags) (*clusterCapture, error) {
+	if err := f.Check(); err != nil {
 		return nil, &usageError{err}
 	}
-	c, err := kubernetes.Connect(a.cluster.Access)
-	if err != nil {
-		return nil, err
+	if len(f.Add) > 0 {
+		return nil, usagef("--add takes files of this machine, and the container runs on a node of the cluster")
 	}
-	found, err := c.Find(ctx, kubernetes.Query{Ref: &kref})
-	if err != nil {
-		return nil, err
-	}
-	if len(found) > 1 {
-		var names []string
-		for _, i := range found {
-			names = append(names, i.URL())
-		}
-		return nil, usagef("%s has %d containers, name one: %s", ref, len(found), strings.Join(names, ", "))
-	}
-	i := found[0]
-	at, err := nodeTarget(i)
-	if err != nil {
-		return nil, err
-	}
-	p := a.progress(nil)
-	defer p.Done()
-	o, err := a.cluster.options(a, p.Stage)
+	c, err := kubernetes.Connect(a.cluster)
 	if err != nil {
 		return nil, err
 	}
@@ -88,46 +83,66 @@ func (a *app) captureKubernetes(ctx context.Context, ref target.Ref, f *captureF
 	if err != nil {
 		return nil, err
 	}
-	s, err := cluster.Start(ctx, c, i.Pod.Spec.NodeName, o)
+	return &clusterCapture{a, c, f, key}, nil
+}
+
+// one captures one container by a collector that is there for it alone.
+func (k *clusterCapture) one(ctx context.Context, i *kubernetes.Instance) (_ *captured, err error) {
+	if _, err := nodeTarget(i); err != nil {
+		return nil, err
+	}
+	p := k.a.progress(nil)
+	defer p.Done()
+	o, err := k.f.collector.options(k.a, p.Stage)
+	if err != nil {
+		return nil, err
+	}
+	s, err := cluster.Start(ctx, k.c, i.Pod.Spec.NodeName, o)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	out, path, err := a.destination(f.output, &target.Container{Name: i.Pod.Namespace + "-" + i.Pod.Name + "-" + i.Container})
+	return k.again(ctx, s, i, p.Stage)
+}
+
+// take has a collector make the package of a container, and signs it.
+func (k *clusterCapture) take(ctx context.Context, s *cluster.Session, i *kubernetes.Instance, output string, stage func(string)) (*captured, error) {
+	at, err := nodeTarget(i)
 	if err != nil {
 		return nil, err
 	}
-	res, err := s.Capture(ctx, relay.Request{
-		Target: at, URL: i.URL(), Capture: relay.Capture{Memory: f.Memory, Freeze: f.Freeze, WithSecrets: f.WithSecrets, EncryptTo: f.EncryptTo},
-		Records: []relay.Record{{Name: "kubernetes/pod.json", Origin: "GET pod from the API server", Data: indentedJSON(i.Raw)}},
-	}, out, p.Stage)
-	p.Done()
+	out, path, err := k.a.destination(output, &target.Container{Name: packageName(i)})
 	if err != nil {
-		return nil, errors.Join(err, out.Abort())
+		return nil, err
 	}
-	return &captured{path: path, node: res, container: &target.Container{URL: i.URL(), Name: i.Pod.Name}}, a.finish(ctx, out, path, key, res, ref)
-}
-
-func indentedJSON(raw []byte) []byte {
-	var v any
-	if json.Unmarshal(raw, &v) != nil {
-		return raw
+	docs, missed := k.c.Surroundings(ctx, i)
+	req := relay.Request{
+		Target: at, URL: i.URL(), Warnings: missed,
+		Capture: relay.Capture{Memory: k.f.Memory, Freeze: k.f.Freeze, WithSecrets: k.f.WithSecrets, Remote: k.f.Remote, EncryptTo: k.f.EncryptTo},
 	}
-	b, err := json.MarshalIndent(v, "", "  ")
+	for _, d := range docs {
+		req.Records = append(req.Records, relay.Record{Name: "kubernetes/" + d.Name, Origin: d.Origin, Data: d.Data})
+	}
+	res, err := s.Capture(ctx, req, out, stage)
 	if err != nil {
-		return raw
+		return nil, errors.Join(fmt.Errorf("%s: %w", i.URL(), err), out.Abort())
 	}
-	return b
+	got := &captured{path: path, node: res, container: &target.Container{URL: i.URL(), Name: i.Pod.Name}}
+	return got, k.finish(ctx, out, got, i.URL())
 }
 
 // nodeTarget is the container as its node's runtime names it.
 func nodeTarget(i *kubernetes.Instance) (string, error) {
 	runtime, id, ok := strings.Cut(i.ID, "://")
 	switch {
-	case i.ID == "":
-		return "", fmt.Errorf("%s has not been started yet (%s): there is nothing to take", i.URL(), printable.Text(i.Reason))
 	case i.Pod.Spec.NodeName == "":
-		return "", fmt.Errorf("%s is on no node yet", i.URL())
+		return "", fmt.Errorf("%s is on no node yet: there is nothing to take", i.URL())
+	case i.ID == "":
+		why := ""
+		if i.Reason != "" {
+			why = " (" + printable.Text(i.Reason) + ")"
+		}
+		return "", fmt.Errorf("%s has not been started yet%s: there is nothing to take", i.URL(), why)
 	case ok && runtime == "containerd":
 		return "containerd://k8s.io/" + id, nil
 	case ok && runtime == "docker":
@@ -137,12 +152,14 @@ func nodeTarget(i *kubernetes.Instance) (string, error) {
 }
 
 // finish signs what came and puts it under its name.
-func (a *app) finish(ctx context.Context, out sink, path string, key *evidence.Key, res *relay.Result, ref target.Ref) error {
+func (k *clusterCapture) finish(ctx context.Context, out sink, got *captured, url string) error {
+	res := got.node
 	sum := res.SHA256
-	if path != "-" {
-		again, err := evidence.Resign(ctx, evidence.PartialPath(path), key, res.KeyID)
+	if got.path != "-" {
+		again, err := evidence.Resign(ctx, evidence.PartialPath(got.path), k.key, res.KeyID)
 		switch {
 		case errors.Is(err, evidence.ErrEncrypted):
+			k.a.note("%s: %v", printable.Text(got.path), err)
 		case err != nil:
 			return errors.Join(fmt.Errorf("the package that came is not the one that the collector sealed: %w", err), out.Abort())
 		default:
@@ -152,13 +169,13 @@ func (a *app) finish(ctx context.Context, out sink, path string, key *evidence.K
 	if err := out.Commit(); err != nil {
 		return err
 	}
-	if path != "-" {
-		if err := acquire.Handled(path, "collected", tool, res.ID, sum, ref.String()); err != nil {
-			a.note("custody not recorded: %v", err)
+	if got.path != "-" {
+		if err := acquire.Handled(got.path, "collected", tool, res.ID, sum, url); err != nil {
+			k.a.note("custody not recorded: %v", err)
 		}
 	}
 	if res.Stopped != "" {
-		return fmt.Errorf("the capture was stopped; what was taken until then is sealed in %s: %s", printable.Text(path), printable.Text(res.Stopped))
+		return fmt.Errorf("the capture was stopped; what was taken until then is sealed in %s: %s", printable.Text(got.path), printable.Text(res.Stopped))
 	}
 	return nil
 }
@@ -167,7 +184,7 @@ func (c *captured) nodeSummary() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "● %s\n  %s  %s", printable.Text(c.container.URL), console.Plural(c.node.Processes, "process"), console.Plural(c.node.Artifacts, "artifact"))
 	if c.node.Missed > 0 {
-		fmt.Fprintf(&b, "  not obtained: %s", console.Plural(c.node.Missed, "thing"))
+		fmt.Fprintf(&b, "  not obtained or left out: %s (sherd show %s coverage.json)", console.Plural(c.node.Missed, "thing"), printable.Text(c.path))
 	}
 	fmt.Fprintf(&b, "\n  → %s   %s\n", printable.Text(c.path), console.Bytes(c.node.Size))
 	return b.String()

@@ -43,20 +43,12 @@ func Leftovers(ctx context.Context, c *kubernetes.Cluster, ns string) ([]Left, e
 // Clean removes what Leftovers lists.
 func Clean(ctx context.Context, c *kubernetes.Cluster, left []Left) error {
 	var errs error
-	now := int64(0)
-	background := metav1.DeletePropagationBackground
 	for _, x := range left {
-		var err error
 		switch x.Kind {
 		case "Job":
-			err = c.Resource(kubernetes.Jobs).Namespace(x.Namespace).Delete(ctx, x.Name, metav1.DeleteOptions{GracePeriodSeconds: &now, PropagationPolicy: &background})
-			err = c.Explain(err, "delete", kubernetes.Jobs, "", x.Namespace)
+			errs = errors.Join(errs, removeJob(ctx, c, x.Namespace, x.Name))
 		case "Namespace":
-			err = c.Resource(kubernetes.Namespaces).Delete(ctx, x.Name, metav1.DeleteOptions{})
-			err = c.Explain(err, "delete", kubernetes.Namespaces, "", "")
-		}
-		if err != nil && !apierrors.IsNotFound(err) {
-			errs = errors.Join(errs, err)
+			errs = errors.Join(errs, removeNamespace(ctx, c, x.Name, ""))
 		}
 	}
 	return errs

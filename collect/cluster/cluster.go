@@ -49,6 +49,8 @@ type Options struct {
 	Start time.Duration
 	// ContainerdAddress is the node's socket, "" for the usual places.
 	ContainerdAddress string
+	// KeepNamespace leaves the namespace to whoever runs several sessions in it.
+	KeepNamespace bool
 	// Stage is told what happens; may be nil.
 	Stage func(string)
 }
@@ -58,10 +60,9 @@ type Session struct {
 	ID   string
 	Node string
 
-	c    *kubernetes.Cluster
-	o    Options
-	pod  string
-	made bool // the namespace
+	c   *kubernetes.Cluster
+	o   Options
+	pod string
 }
 
 // StartError says why no collector came up on a node.
@@ -134,20 +135,22 @@ func (s *Session) namespace(ctx context.Context) error {
 	if !apierrors.IsNotFound(err) {
 		return s.c.Explain(err, "get", kubernetes.Namespaces, "", "")
 	}
-	u := &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": "v1", "kind": "Namespace",
-		"metadata": map[string]any{
-			"name":        s.o.Namespace,
-			"labels":      map[string]any{ManagedBy: Manager, "pod-security.kubernetes.io/enforce": "privileged", "pod-security.kubernetes.io/audit": "privileged", "pod-security.kubernetes.io/warn": "privileged"},
-			"annotations": map[string]any{CreatedMark: s.ID},
-		},
-	}}
-	_, err = ns.Create(ctx, u, metav1.CreateOptions{})
+	_, err = ns.Create(ctx, namespaceObject(s.o.Namespace, s.ID), metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {
 		return nil // another capture was faster
 	}
-	s.made = err == nil
 	return s.c.Explain(err, "create", kubernetes.Namespaces, "", "")
+}
+
+func namespaceObject(name, session string) *unstructured.Unstructured {
+	labels := map[string]any{ManagedBy: Manager}
+	for _, mode := range []string{"enforce", "audit", "warn"} {
+		labels["pod-security.kubernetes.io/"+mode] = "privileged"
+	}
+	return &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "v1", "kind": "Namespace",
+		"metadata": map[string]any{"name": name, "labels": labels, "annotations": map[string]any{CreatedMark: session}},
+	}}
 }
 
 func (s *Session) create(ctx context.Context, j *batchv1.Job) error {
@@ -157,7 +160,7 @@ func (s *Session) create(ctx context.Context, j *batchv1.Job) error {
 	}
 	jobs := s.c.Resource(kubernetes.Jobs).Namespace(s.o.Namespace)
 	// A namespace that is just made, or is going away from the last capture, takes a moment.
-	for until := time.Now().Add(15 * time.Second); ; {
+	for until := time.Now().Add(time.Minute); ; {
 		_, err = jobs.Create(ctx, &unstructured.Unstructured{Object: obj}, metav1.CreateOptions{})
 		if err == nil {
 			return nil
@@ -175,7 +178,7 @@ func (s *Session) create(ctx context.Context, j *batchv1.Job) error {
 			return err
 		}
 	}
-	if apierrors.IsForbidden(err) && !strings.Contains(err.Error(), "cannot create resource") {
+	if apierrors.IsForbidden(err) && !missing(err) {
 		return &StartError{Node: s.Node, Why: "the cluster's admission refuses it", Err: err}
 	}
 	return s.c.Explain(err, "create", kubernetes.Jobs, "", s.o.Namespace)
@@ -314,38 +317,61 @@ func (s *Session) look(u *unstructured.Unstructured) (done bool, why string, err
 // cleanupTime is how long taking away what was made may take, after a cancelled capture too.
 const cleanupTime = 20 * time.Second
 
-// Close removes the collector and, if it was made for this, the namespace. It works when the context that Start was given has ended.
+// Close removes the collector and, if a capture made it and nothing of Sherd's is left in it, the namespace. It works when the context
+// that Start was given has ended.
 func (s *Session) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), cleanupTime)
 	defer cancel()
-	return Remove(ctx, s.c, s.o.Namespace, s.ID, s.made)
+	err := removeJob(ctx, s.c, s.o.Namespace, jobName(s.ID))
+	if err == nil {
+		s.gone(ctx)
+	}
+	if s.o.KeepNamespace {
+		return err
+	}
+	return errors.Join(err, removeNamespace(ctx, s.c, s.o.Namespace, s.ID))
 }
 
-// Remove takes away a session's job with its pod, and with namespace also Sherd's namespace when nothing of Sherd's is left in it.
-func Remove(ctx context.Context, c *kubernetes.Cluster, ns, id string, namespace bool) error {
+// gone waits a moment for the collector's pod to go, so that nothing is left when the program ends. Who may not list pods can't wait.
+func (s *Session) gone(ctx context.Context) {
+	for until := time.Now().Add(5 * time.Second); time.Now().Before(until); {
+		l, err := s.c.Resource(kubernetes.Pods).Namespace(s.o.Namespace).List(ctx, metav1.ListOptions{LabelSelector: SessionLabel + "=" + s.ID})
+		if err != nil || len(l.Items) == 0 || pause(ctx, 100*time.Millisecond) != nil {
+			return
+		}
+	}
+}
+
+// removeJob takes away a job with its pod.
+func removeJob(ctx context.Context, c *kubernetes.Cluster, ns, name string) error {
 	now := int64(0)
 	background := metav1.DeletePropagationBackground
-	err := c.Resource(kubernetes.Jobs).Namespace(ns).Delete(ctx, jobName(id), metav1.DeleteOptions{GracePeriodSeconds: &now, PropagationPolicy: &background})
-	if apierrors.IsNotFound(err) {
-		err = nil
+	err := c.Resource(kubernetes.Jobs).Namespace(ns).Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: &now, PropagationPolicy: &background})
+	if err == nil || apierrors.IsNotFound(err) {
+		return nil
 	}
-	var errs error
-	if err != nil {
-		errs = fmt.Errorf("the collector's job %s/%s is left behind (`sherd cleanup` removes it): %w", ns, jobName(id), c.Explain(err, "delete", kubernetes.Jobs, "", ns))
-	}
-	if !namespace {
-		return errs
+	return fmt.Errorf("the collector's job %s/%s is left behind until its deadline (`sherd cleanup` removes it): %w", ns, name, c.Explain(err, "delete", kubernetes.Jobs, "", ns))
+}
+
+// removeNamespace takes Sherd's namespace away if a capture made it and no other capture uses it. One that somebody else made stays.
+func removeNamespace(ctx context.Context, c *kubernetes.Cluster, ns, id string) error {
+	u, err := c.Resource(kubernetes.Namespaces).Get(ctx, ns, metav1.GetOptions{})
+	if err != nil || u.GetAnnotations()[CreatedMark] == "" || u.GetDeletionTimestamp() != nil {
+		return nil //nolint:nilerr // who may not read it has not made it
 	}
 	l, err := c.Resource(kubernetes.Jobs).Namespace(ns).List(ctx, metav1.ListOptions{LabelSelector: ManagedBy + "=" + Manager})
-	if err == nil && len(l.Items) > 0 {
+	switch {
+	case err != nil && u.GetAnnotations()[CreatedMark] != id:
+		return nil //nolint:nilerr // who may not see whether it is used leaves it to whoever made it
+	case err == nil:
 		for i := range l.Items {
 			if l.Items[i].GetDeletionTimestamp() == nil && l.Items[i].GetLabels()[SessionLabel] != id {
-				return errs // another capture uses it, and takes it away
+				return nil // the last capture takes it away
 			}
 		}
 	}
 	if err := c.Resource(kubernetes.Namespaces).Delete(ctx, ns, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
-		errs = errors.Join(errs, fmt.Errorf("the namespace %s is left behind (`sherd cleanup` removes it): %w", ns, c.Explain(err, "delete", kubernetes.Namespaces, "", "")))
+		return fmt.Errorf("the namespace %s is left behind (`sherd cleanup` removes it): %w", ns, c.Explain(err, "delete", kubernetes.Namespaces, "", ""))
 	}
-	return errs
+	return nil
 }

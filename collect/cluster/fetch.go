@@ -6,16 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/httpstream"
-	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/remotecommand"
-
-	corev1 "k8s.io/api/core/v1"
 
 	"github.com/sherd-forensics/sherd/collect/relay"
 	"github.com/sherd-forensics/sherd/target/kubernetes"
@@ -137,22 +135,21 @@ func (l *limited) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// exec prepares a command in the collector's pod: over a websocket, and for servers before 1.30 over SPDY.
+// exec prepares a command in the collector's pod: over a websocket, and for servers before 1.30 over SPDY. The address is put together
+// by hand: the generated client that would do it brings every kind of object along.
 func (s *Session) exec(argv []string) (remotecommand.Executor, error) {
 	cfg := s.c.Streaming()
-	cfg.GroupVersion, cfg.APIPath, cfg.NegotiatedSerializer = &corev1.SchemeGroupVersion, "/api", scheme.Codecs.WithoutConversion()
-	client, err := rest.RESTClientFor(cfg)
+	base, _, err := rest.DefaultServerUrlFor(cfg)
 	if err != nil {
 		return nil, err
 	}
-	url := client.Post().Resource("pods").Namespace(s.o.Namespace).Name(s.pod).SubResource("exec").VersionedParams(&corev1.PodExecOptions{
-		Container: "collector", Command: argv, Stdin: true, Stdout: true, Stderr: true,
-	}, scheme.ParameterCodec).URL()
-	spdy, err := remotecommand.NewSPDYExecutor(cfg, "POST", url)
+	u := base.JoinPath("api/v1/namespaces", s.o.Namespace, "pods", s.pod, "exec")
+	u.RawQuery = url.Values{"container": {container}, "command": argv, "stdin": {"true"}, "stdout": {"true"}, "stderr": {"true"}}.Encode()
+	spdy, err := remotecommand.NewSPDYExecutor(cfg, "POST", u)
 	if err != nil {
 		return nil, err
 	}
-	ws, err := remotecommand.NewWebSocketExecutor(cfg, "GET", url.String())
+	ws, err := remotecommand.NewWebSocketExecutor(cfg, "GET", u.String())
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,9 @@ var Capabilities = []struct{ Name, Why string }{
 	{"SYS_ADMIN", "a private read-only view of the container's layers, and its network namespace"},
 }
 
+// container is the collector's name in its pod.
+const container = "collector"
+
 func jobName(id string) string { return "sherd-collector-" + id }
 
 // job is the collector's, pinned to a node: not scheduled, so that cordons and full nodes don't matter, tolerating every taint.
@@ -48,7 +51,7 @@ func job(id, node string, o Options) *batchv1.Job {
 					AutomountServiceAccountToken: &no, EnableServiceLinks: &no, ImagePullSecrets: pulls,
 					Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
 					Containers: []corev1.Container{{
-						Name: "collector", Image: o.Image, ImagePullPolicy: o.Pull, Args: args,
+						Name: container, Image: o.Image, ImagePullPolicy: o.Pull, Args: args,
 						TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 						Resources: corev1.ResourceRequirements{
 							Requests: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("64Mi"), corev1.ResourceCPU: resource.MustParse("50m")},

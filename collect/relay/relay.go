@@ -44,6 +44,8 @@ type Request struct {
 	Direct  bool     `json:"direct,omitempty"`
 	Capture Capture  `json:"capture"`
 	Records []Record `json:"records,omitempty"`
+	// Warnings are what the client could not have, which goes into the package as what is missing.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Capture are the choices of a capture that travel.
@@ -51,6 +53,7 @@ type Capture struct {
 	Memory      string   `json:"memory,omitempty"`
 	Freeze      bool     `json:"freeze,omitempty"`
 	WithSecrets bool     `json:"with_secrets,omitempty"`
+	Remote      bool     `json:"remote,omitempty"`
 	EncryptTo   []string `json:"encrypt_to,omitempty"`
 }
 

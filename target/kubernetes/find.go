@@ -327,3 +327,20 @@ func (i *Instance) status(s *corev1.ContainerStatus) {
 		}
 	}
 }
+
+// Security is the container's own security context, nil if it has none; the pod's applies beside it.
+func (i *Instance) Security() *corev1.SecurityContext {
+	for _, l := range [][]corev1.Container{i.Pod.Spec.InitContainers, i.Pod.Spec.Containers} {
+		for k := range l {
+			if l[k].Name == i.Container {
+				return l[k].SecurityContext
+			}
+		}
+	}
+	for k := range i.Pod.Spec.EphemeralContainers {
+		if e := &i.Pod.Spec.EphemeralContainers[k]; e.Name == i.Container {
+			return e.SecurityContext
+		}
+	}
+	return nil
+}
