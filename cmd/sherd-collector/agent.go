@@ -8,7 +8,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sherd-forensics/sherd/cmd/internal/acquire"
 	"github.com/sherd-forensics/sherd/collect"
@@ -19,6 +22,10 @@ import (
 
 // wait is the process of a collector's pod: it makes packages when `ask` beside it is told to, until its time is over.
 func wait(ctx context.Context, places *acquire.Places, dir string, deadline, idle time.Duration) error {
+	if err := hostCgroups(places.Proc()); err != nil {
+		// The containers' members are still told by their namespaces.
+		fmt.Fprintf(os.Stderr, "sherd-collector: cgroups are seen from a cgroup of its own: %v\n", err)
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -36,6 +43,47 @@ func wait(ctx context.Context, places *acquire.Places, dir string, deadline, idl
 		return serve(ctx, places, r, w, stage)
 	}}
 	return s.Serve(ctx, l)
+}
+
+// moved in the environment says that hostCgroups was tried.
+const moved = "SHERD_COLLECTOR_MOVED"
+
+// hostCgroups starts this program anew in the machine's cgroup namespace, if it has one of its own: in that, the paths of other containers'
+// cgroups begin with "/../..", and none is found in the file system. Threads have the namespace each, which is why the program must
+// start again (cgroup_namespaces(7)). The machine's is that of its first process, or where that is out of reach of the runtime's
+// process that started us. It returns if there is nothing to do, or that failed.
+func hostCgroups(proc string) error {
+	ours, err := os.Readlink("/proc/self/ns/cgroup")
+	if err != nil {
+		return err
+	}
+	var theirs string
+	var file string
+	for _, pid := range []int{1, os.Getppid()} {
+		file = fmt.Sprintf("%s/%d/ns/cgroup", proc, pid)
+		if theirs, err = os.Readlink(file); err == nil {
+			break
+		}
+	}
+	switch {
+	case err != nil:
+		return err
+	case theirs == ours:
+		return nil
+	case os.Getenv(moved) != "":
+		return errors.New("entering the machine's cgroup namespace had no effect")
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWCGROUP); err != nil {
+		return fmt.Errorf("entering the machine's cgroup namespace: %w", err)
+	}
+	return unix.Exec("/proc/self/exe", os.Args, append(os.Environ(), moved+"=1"))
 }
 
 // serve captures what one request asks for. The package is signed with a key made for it alone: the pod has none, and whoever asked

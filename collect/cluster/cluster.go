@@ -219,6 +219,16 @@ func (s *Session) ready(ctx context.Context) error {
 				last = why
 			}
 		}
+		if len(l.Items) == 0 {
+			// It takes a moment, or admission refuses it, which only an event about the job tells.
+			if err := s.refused(ctx); err != nil {
+				return err
+			}
+			if pause(ctx, 200*time.Millisecond) != nil {
+				break
+			}
+			continue
+		}
 		o.ResourceVersion = l.GetResourceVersion()
 		w, err := pods.Watch(ctx, o)
 		if err != nil {
@@ -242,6 +252,21 @@ func (s *Session) ready(ctx context.Context) error {
 		}
 	}
 	return &StartError{Node: s.Node, Why: last, Err: context.Cause(ctx)}
+}
+
+// refused reports that the cluster does not let the job make its pod. Who may not read events learns it when the time is over.
+func (s *Session) refused(ctx context.Context) error {
+	l, err := s.c.Resource(kubernetes.Events).Namespace(s.o.Namespace).List(ctx, metav1.ListOptions{
+		FieldSelector: "involvedObject.kind=Job,involvedObject.name=" + jobName(s.ID) + ",reason=FailedCreate", Limit: 1})
+	if err != nil || len(l.Items) == 0 {
+		return nil //nolint:nilerr // nothing is known against it
+	}
+	why, _, err := unstructured.NestedString(l.Items[0].Object, "message")
+	if err != nil {
+		return nil //nolint:nilerr // nothing is known against it
+	}
+	return &StartError{Node: s.Node, Why: "the cluster's admission refuses its pod: " + why +
+		"; a collector needs a namespace that Pod Security lets be privileged, such as one that Sherd makes itself (--sherd-namespace)"}
 }
 
 func (s *Session) watch(ctx context.Context, w watch.Interface) (done bool, last string, err error) {
