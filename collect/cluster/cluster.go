@@ -165,14 +165,12 @@ func (s *Session) create(ctx context.Context, j *batchv1.Job) error {
 		if err == nil {
 			return nil
 		}
-		going := apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
-		if !going && !apierrors.IsNotFound(err) || time.Now().After(until) {
+		if !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) && !apierrors.IsNotFound(err) || time.Now().After(until) {
 			break
 		}
-		if going {
-			if err := s.namespace(ctx); err != nil {
-				return err
-			}
+		// Once it is gone, it is made anew.
+		if err := s.namespace(ctx); err != nil {
+			return err
 		}
 		if err := pause(ctx, 300*time.Millisecond); err != nil {
 			return err

@@ -14,6 +14,8 @@ var Capabilities = []struct{ Name, Why string }{
 	{"SYS_PTRACE", "memory and descriptors of other processes"},
 	{"DAC_READ_SEARCH", "files whatever their owner and mode"},
 	{"SYS_ADMIN", "a private read-only view of the container's layers, and its network namespace"},
+	{"FOWNER", "reading other users' files without changing when they were last read"},
+	{"NET_ADMIN", "the connections that the kernel tracks"},
 }
 
 // container is the collector's name in its pod.

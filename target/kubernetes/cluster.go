@@ -12,14 +12,17 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 	_ "k8s.io/client-go/plugin/pkg/client/auth/oidc" // what kubectl accepts in a kubeconfig
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
 )
 
 // Access says which cluster and as whom, as kubectl's flags of the same names do. The zero value is what kubectl does
@@ -59,8 +62,12 @@ func (e *UnreachableError) Error() string {
 
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
+// silence keeps the client library from writing to standard error: what goes wrong comes back as an error, and is told once.
+var silence = sync.OnceFunc(func() { klog.SetLogger(logr.Discard()) })
+
 // Connect reads the configuration. The server is first asked when something is looked for.
 func Connect(a Access) (*Cluster, error) {
+	silence()
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = a.Kubeconfig
 	overrides := &clientcmd.ConfigOverrides{CurrentContext: a.Context}
