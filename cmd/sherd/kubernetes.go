@@ -47,17 +47,17 @@ func namespaceFlag(fs *pflag.FlagSet, to *string) {
 	fs.StringVar(to, "sherd-namespace", "sherd", "`NAMESPACE` of Sherd's own in the cluster; made for the capture if it is not there")
 }
 
-func (f *collectorFlags) options(a *app, stage func(string)) (cluster.Options, error) {
-	switch corev1.PullPolicy(f.pull) {
+func (f *captureFlags) collectors(a *app, stage func(string)) (cluster.Options, error) {
+	switch corev1.PullPolicy(f.collector.pull) {
 	case corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever:
 	default:
-		return cluster.Options{}, usagef("--collector-pull is Always, IfNotPresent or Never, not %q", f.pull)
+		return cluster.Options{}, usagef("--collector-pull is Always, IfNotPresent or Never, not %q", f.collector.pull)
 	}
-	if f.deadline < time.Minute || f.start < time.Second {
+	if f.collector.deadline < time.Minute || f.collector.start < time.Second {
 		return cluster.Options{}, usagef("--collector-deadline is at least 1m and --collector-start at least 1s")
 	}
-	return cluster.Options{Namespace: f.namespace, Image: f.image, Pull: corev1.PullPolicy(f.pull), Secrets: f.secrets, Deadline: f.deadline, Start: f.start,
-		ContainerdAddress: a.places.ContainerdAddress, Stage: stage}, nil
+	return cluster.Options{Namespace: f.collector.namespace, Image: f.collector.image, Pull: corev1.PullPolicy(f.collector.pull), Secrets: f.collector.secrets, Deadline: f.collector.deadline, Start: f.collector.start,
+		Freeze: f.Freeze, ContainerdAddress: a.places.ContainerdAddress, Stage: stage}, nil
 }
 
 // clusterCapture captures containers of one cluster.
@@ -93,7 +93,7 @@ func (k *clusterCapture) one(ctx context.Context, i *kubernetes.Instance) (_ *ca
 	}
 	p := k.a.progress(nil)
 	defer p.Done()
-	o, err := k.f.collector.options(k.a, p.Stage)
+	o, err := k.f.collectors(k.a, p.Stage)
 	if err != nil {
 		return nil, err
 	}

@@ -408,19 +408,18 @@ func TestLiveClusterFaults(t *testing.T) {
 	})
 }
 
-// ended starts a capture in a process of its own and sends it a signal as soon as its collector runs.
+// ended starts a capture in a process of its own, by way of a proxy that holds the package's stream up, and sends it a signal then.
 func (s *shop) ended(t *testing.T, target string, sig syscall.Signal) {
 	dir := t.TempDir()
-	cmd := exec.Command("/proc/self/exe", s.args("collect", target, "-o", filepath.Join(dir, "x.sherd"))...)
+	p := startCutter(t, s.server(), 120_000, true)
+	cmd := exec.Command("/proc/self/exe", s.args("collect", target, "-o", filepath.Join(dir, "x.sherd"), "--kubeconfig", s.through(t, p))...)
 	cmd.Env = append(os.Environ(), asProgram+"=1")
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	s.waitFor(t, "the collector", func() bool {
-		return s.kubectl(t, "get", "jobs", "-n", "sherd", "-o", "name", "--ignore-not-found") != ""
-	})
+	s.waitFor(t, "a part of the package", func() bool { return p.cuts.Load() > 0 })
 	if err := cmd.Process.Signal(sig); err != nil {
 		t.Fatal(err)
 	}
@@ -435,21 +434,9 @@ func (s *shop) ended(t *testing.T, target string, sig syscall.Signal) {
 
 // cut captures by way of a proxy that breaks every connection which has carried a while's bytes.
 func (s *shop) cut(t *testing.T, target string) {
-	config, err := os.ReadFile(s.l.Kubeconfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := startCutter(t, net.JoinHostPort(s.l.NodeAddress(), "6443"), 300_000)
-	through := strings.ReplaceAll(string(config), net.JoinHostPort(s.l.NodeAddress(), "6443"), p.addr)
-	if through == string(config) {
-		t.Fatal("the kubeconfig does not name the server")
-	}
-	file := filepath.Join(t.TempDir(), "config")
-	if err := os.WriteFile(file, []byte(through), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	p := startCutter(t, s.server(), 120_000, false)
 	pkg := filepath.Join(t.TempDir(), "x.sherd")
-	if status, _, _ := s.sherd(t, "collect", target, "-o", pkg, "--kubeconfig", file); status != 0 {
+	if status, _, _ := s.sherd(t, "collect", target, "-o", pkg, "--memory", "full", "--kubeconfig", s.through(t, p)); status != 0 {
 		t.Fatalf("ended with %d", status)
 	}
 	if p.cuts.Load() == 0 {
@@ -461,18 +448,42 @@ func (s *shop) cut(t *testing.T, target string) {
 	}
 }
 
+func (s *shop) server() string { return net.JoinHostPort(s.l.NodeAddress(), "6443") }
+
+// through is a kubeconfig that leads through the proxy.
+func (s *shop) through(t *testing.T, p *cutter) string {
+	t.Helper()
+	config, err := os.ReadFile(s.l.Kubeconfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	through := strings.ReplaceAll(string(config), s.server(), p.addr)
+	if through == string(config) {
+		t.Fatal("the kubeconfig does not name the server")
+	}
+	file := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(file, []byte(through), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
 type cutter struct {
 	addr string
 	cuts atomic.Int32
 }
 
-// startCutter passes connections on to server, and cuts each after so many bytes from there.
-func startCutter(t *testing.T, server string, after int64) *cutter {
+// startCutter passes connections on to server, and cuts each after so many bytes from there; with stall it stays silent instead.
+func startCutter(t *testing.T, server string, after int64, stall bool) *cutter {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(func() {
+		cancel()
+		l.Close()
+	})
 	c := &cutter{addr: l.Addr().String()}
 	go func() {
 		for {
@@ -490,6 +501,9 @@ func startCutter(t *testing.T, server string, after int64) *cutter {
 				go func() { _, _ = io.Copy(out, in); out.Close() }()
 				if n, _ := io.CopyN(in, out, after); n == after {
 					c.cuts.Add(1)
+					if stall {
+						<-ctx.Done()
+					}
 				}
 			}()
 		}

@@ -135,7 +135,7 @@ func (k *clusterCapture) many(ctx context.Context, found []*kubernetes.Instance,
 		return fmt.Sprintf("%d of %d", done, len(items))
 	})
 	defer p.Done()
-	o, err := k.f.collector.options(k.a, p.Stage)
+	o, err := k.f.collectors(k.a, p.Stage)
 	if err != nil {
 		return nil, err
 	}

@@ -17,7 +17,7 @@ import (
 // plan shows what a capture of the containers would make in the cluster, what it needs and whether that is granted, and what it can
 // take. It makes nothing. It fails if a capture would.
 func (k *clusterCapture) plan(ctx context.Context, found []*kubernetes.Instance) error {
-	o, err := k.f.collector.options(k.a, nil)
+	o, err := k.f.collectors(k.a, nil)
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,11 @@ func (k *clusterCapture) plan(ctx context.Context, found []*kubernetes.Instance)
 	for _, c := range cluster.Capabilities {
 		fmt.Fprintf(w, "  %-16s %s\n", c.Name, c.Why)
 	}
-	fmt.Fprintf(w, "It sees the node's files read-only. The pods of the containers are not changed. All of it is gone afterwards, at the latest after %s.\n", o.Deadline)
+	sees := "It sees the node's files read-only."
+	if o.Freeze {
+		sees += " For --freeze it may write to the node's control groups."
+	}
+	fmt.Fprintf(w, sees+" The pods of the containers are not changed. All of it is gone afterwards, at the latest after %s.\n", o.Deadline)
 	if !p.OK() {
 		for _, g := range p.Grants() {
 			fmt.Fprintln(w, "\n"+g)

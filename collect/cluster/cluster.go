@@ -47,6 +47,8 @@ type Options struct {
 	Deadline time.Duration
 	// Start is how long a collector may take to come up.
 	Start time.Duration
+	// Freeze lets collectors write to the node's control groups, which freezing takes; else they see nothing of the node writable.
+	Freeze bool
 	// ContainerdAddress is the node's socket, "" for the usual places.
 	ContainerdAddress string
 	// KeepNamespace leaves the namespace to whoever runs several sessions in it.

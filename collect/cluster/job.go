@@ -14,6 +14,7 @@ var Capabilities = []struct{ Name, Why string }{
 	{"SYS_PTRACE", "memory and descriptors of other processes"},
 	{"DAC_READ_SEARCH", "files whatever their owner and mode"},
 	{"SYS_ADMIN", "a private read-only view of the container's layers, and its network namespace"},
+	{"SYS_CHROOT", "mounts that lie below others, from the container's mount namespace"},
 	{"FOWNER", "reading other users' files without changing when they were last read"},
 	{"NET_ADMIN", "the connections that the kernel tracks"},
 }
@@ -22,6 +23,13 @@ var Capabilities = []struct{ Name, Why string }{
 const container = "collector"
 
 func jobName(id string) string { return "sherd-collector-" + id }
+
+// freezers gives a collector the node's control groups to write to: freezing a container is writing into one.
+func freezers(p *corev1.PodSpec) {
+	p.Volumes = append(p.Volumes, corev1.Volume{Name: "cgroups", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/sys/fs/cgroup"}}})
+	c := &p.Containers[0]
+	c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "cgroups", MountPath: "/host/sys/fs/cgroup"})
+}
 
 // job is the collector's, pinned to a node: not scheduled, so that cordons and full nodes don't matter, tolerating every taint.
 func job(id, node string, o Options) *batchv1.Job {
@@ -41,7 +49,7 @@ func job(id, node string, o Options) *batchv1.Job {
 	for _, s := range o.Secrets {
 		pulls = append(pulls, corev1.LocalObjectReference{Name: s})
 	}
-	return &batchv1.Job{
+	j := &batchv1.Job{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
 		ObjectMeta: metav1.ObjectMeta{Name: jobName(id), Namespace: o.Namespace, Labels: labels},
 		Spec: batchv1.JobSpec{
@@ -80,4 +88,8 @@ func job(id, node string, o Options) *batchv1.Job {
 			},
 		},
 	}
+	if o.Freeze {
+		freezers(&j.Spec.Template.Spec)
+	}
+	return j
 }
