@@ -7,10 +7,10 @@ import (
 	"github.com/sherd-forensics/sherd/evidence/record"
 )
 
-// ended reports whether a process was gone, or going, while the capture read it: it is not there any more, as is every one that ended
+// Ended reports whether a process was gone, or going, while the capture read it: it is not there any more, as is every one that ended
 // a moment before, and what could not be read of it says nothing of what still runs. The capture's list of what it missed tells of it
 // all the same.
-func (f *Facts) ended(p *Process) bool {
+func (f *Facts) Ended(p *Process) bool {
 	over := func(why string) bool {
 		return strings.Contains(why, "process ended") || strings.Contains(why, "no such process")
 	}

@@ -39,7 +39,7 @@ func injecting(f *Facts, a *Answer) {
 			continue
 		}
 		if !p.HasEnv {
-			if !f.ended(p) {
+			if !f.Ended(p) {
 				a.blind("environment of "+Describe(p), "it was not collected")
 			}
 			continue

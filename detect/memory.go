@@ -44,7 +44,7 @@ func (f *Facts) noMaps(a *Answer, p *Process) bool {
 	if p.HasMaps {
 		return false
 	}
-	if !f.ended(p) && !f.otherRoot(p) {
+	if !f.Ended(p) && !f.otherRoot(p) {
 		a.blind("memory of "+Describe(p), "its mappings were not collected")
 	}
 	return true

@@ -55,7 +55,7 @@ func foreignProgram(f *Facts, a *Answer) {
 	for i := range f.Processes {
 		p := &f.Processes[i]
 		o := f.originOf(p)
-		if o.blind != "" && !f.ended(p) {
+		if o.blind != "" && !f.Ended(p) {
 			a.blind("the program of "+Describe(p), o.blind)
 		}
 		if o.words == "" {

@@ -299,7 +299,7 @@ func TestOneClientStandsOut(t *testing.T) {
 		s.Request(at.Add(time.Duration(i)*time.Millisecond), "10.0.7.40:9", "GET", "/?item=3", 200)
 	}
 	v := judge(t, s).Verdict
-	if v.RootCause == nil || !strings.Contains(v.RootCause.Statement, "10.0.7.31") || !strings.Contains(v.RootCause.Statement, "not proven") || v.RootCause.Confidence > 0.5 {
+	if v.RootCause == nil || !strings.Contains(v.RootCause.Statement, "10.0.7.31") || !strings.Contains(v.RootCause.Statement, "not proven") || v.RootCause.Confidence > 0.6 {
 		t.Errorf("root cause %+v, gaps %+v", v.RootCause, v.Gaps)
 	}
 }

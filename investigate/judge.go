@@ -17,25 +17,26 @@ import (
 // The number is meant as: of all verdicts that bear it, at least that share are right. It is read off the corpus of real attacks and honest
 // work (docs/scoreboard.md, docs/verdict.md), scenario by scenario, and never more than that supports:
 //
-//   - of 46 attacks the gravest finding was critical in 29, high alone in 6, medium alone in 10. Of 18 kinds of honest work none had such a
-//     finding, so that nine to one at most 7 in 100 would. For somebody to whom an intrusion is as likely as not, a grade that is found in a
-//     share s of attacks and at most in 0.07 of honest containers is right in s/(s+0.07): 0.90, 0.65 and 0.76. Medium is held below high.
+//   - of 87 attacks the gravest finding was critical in 41, high alone in 17, medium alone in 29. Of 44 kinds of honest work none had such a
+//     finding, so that nine to one at most 3 in 100 would. For somebody to whom an intrusion is as likely as not, a grade that is found in a
+//     share s of attacks and at most in 0.03 of honest containers is right in s/(s+0.03): 0.94, 0.87 and 0.92. Medium is held below high.
 //     These are the weights of a rule by the gravest of its findings; what several rules say is joined as if they erred independently.
-//   - all 29 kinds of attack that were called compromised were: nine to one, at least 95 in 100 are. Nothing may claim more.
-//   - of 19 scenarios that were called clean one was an attack: at least 84 in 100 are right.
+//   - all 41 kinds of attack that were called compromised were: nine to one, at least 96 in 100 are. Nothing may claim more.
+//   - all 44 kinds of honest work that were called clean were: at least 97 in 100 are. Clean is held at 0.90 all the same: who came and went
+//     without a trace is in no corpus.
 //
 // TestConfidenceIsSupported holds the constants to the tallies.
 const (
-	weightCritical = 0.90
-	weightHigh     = 0.65
-	weightMedium   = 0.60
+	weightCritical = 0.93
+	weightHigh     = 0.85
+	weightMedium   = 0.80
 )
 
 // Clean loses perMiss for each of up to maxMisses things that the capture missed against its will or that a deeper rule could not read. For inconclusive it is the share of the
 // rules that could be asked, halved. All of them shrink by up to blindShare with the share of rules that were blind.
 const (
-	maxClean   = 0.84
-	maxAny     = 0.95
+	maxClean   = 0.90
+	maxAny     = 0.96
 	perMiss    = 0.03
 	maxMisses  = 5
 	blindShare = 0.15

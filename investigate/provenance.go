@@ -149,10 +149,13 @@ func (w *work) findingNodes() {
 		if !weighs(f) {
 			continue
 		}
-		if f.Path != "" && f.Path[0] == '/' && !strings.HasPrefix(f.Path, "/memfd:") {
+		p := w.f.Process(f.PID)
+		// A finding on what one of the image's programs does names that program, which is no file of the intruder's.
+		own := p != nil && f.Path == string(p.Exe.Path) && !w.f.Foreign(p)
+		if f.Path != "" && f.Path[0] == '/' && !own && !strings.HasPrefix(f.Path, "/memfd:") {
 			w.g.Add(graph.Node{ID: fileNode(f.Path), Kind: graph.File, Label: clip(f.Path, 120), Note: f.Statement, Time: w.bornAt(f), Foreign: true, Citations: f.Citations})
 		}
-		if p := w.f.Process(f.PID); p != nil {
+		if p != nil {
 			w.process(p)
 		}
 	}
@@ -266,6 +269,8 @@ func (w *work) effectsOf(c *candidate) []effect {
 		node := w.g.Find(fileNode(f.Path))
 		if p := w.f.Process(f.PID); p != nil {
 			node = w.process(p)
+		} else if node < 0 && f.Peer != "" { // connections that are nobody's any more
+			node = w.g.Add(graph.Node{ID: addressNode(f.Peer), Kind: graph.Address, Label: f.Peer, Note: f.Statement, Foreign: true, Citations: f.Citations})
 		}
 		if node >= 0 {
 			out = append(out, effect{node, 0, f.Citations})
@@ -311,7 +316,7 @@ func (w *work) entryOf() *candidate {
 	}
 	for i := range w.findings {
 		if f := &w.findings[i]; weighs(f) {
-			from = append(from, w.g.Find(fileNode(f.Path)), w.g.Find(processNode(f.PID)))
+			from = append(from, w.g.Find(fileNode(f.Path)), w.g.Find(processNode(f.PID)), w.g.Find(addressNode(f.Peer)))
 		}
 	}
 	way := w.g.Back(from, causal)

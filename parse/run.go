@@ -46,6 +46,8 @@ type Set struct {
 // Options change how times are read.
 type Options struct {
 	Zone *time.Location // of times that don't name one; nil is UTC
+	// Only, unless nil, says which artifacts of a package are read as logs.
+	Only func(path string) bool
 	// Progress, unless nil, is called now and then with the artifact that is read and the events so far.
 	Progress func(artifact string, events int64)
 }
@@ -116,7 +118,7 @@ func (r *runner) wanted(e *evidence.Entry) (Confidence, bool) {
 			return No, false
 		}
 	}
-	if collected.MatchString(e.Path) {
+	if collected.MatchString(e.Path) || r.o.Only != nil && !r.o.Only(e.Path) {
 		return No, false
 	}
 	for _, f := range logFolders {

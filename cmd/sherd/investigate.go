@@ -13,9 +13,7 @@ import (
 
 	"github.com/sherd-forensics/sherd/cmd/internal/acquire"
 	"github.com/sherd-forensics/sherd/cmd/internal/console"
-	"github.com/sherd-forensics/sherd/detect"
 	"github.com/sherd-forensics/sherd/detect/indicator"
-	"github.com/sherd-forensics/sherd/detect/yara"
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/internal/printable"
 	"github.com/sherd-forensics/sherd/investigate"
@@ -28,7 +26,7 @@ import (
 func newInvestigate(a *app) *cobra.Command {
 	f := &captureFlags{}
 	var jsonOut, htmlOut string
-	var lists []string
+	var lists, rules []string
 	var reveal bool
 	c := &cobra.Command{
 		Use:   "investigate EVIDENCE|TARGET...",
@@ -41,7 +39,8 @@ suspicious, with 0 when not.`,
   sherd investigate checkout-20261123T031502Z.sherd --html report.html
   sherd investigate k8s://shop/checkout-7d9f
   sherd investigate a.sherd b.sherd --json - | jq .verdict
-  sherd investigate checkout.sherd --indicators misp.json --indicators seen-last-week.txt`,
+  sherd investigate checkout.sherd --indicators misp.json --indicators seen-last-week.txt
+  sherd investigate checkout.sherd --rules sigma/rules/linux --rules my-rules`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return exactly(1, "a package or a target")(cmd, args)
@@ -59,7 +58,11 @@ suspicious, with 0 when not.`,
 			if err != nil {
 				return err
 			}
-			return a.investigate(cmd.Context(), args, f, investigate.Options{Indicators: set, Languages: languages(), Reveal: reveal}, jsonOut, htmlOut)
+			more, err := a.ruleset(rules)
+			if err != nil {
+				return err
+			}
+			return a.investigate(cmd.Context(), args, f, investigate.Options{Indicators: set, Languages: more.Languages(), Reveal: reveal}, more.Folders(), jsonOut, htmlOut)
 		},
 	}
 	f.add(c)
@@ -67,12 +70,10 @@ suspicious, with 0 when not.`,
 	c.Flags().BoolVar(&reveal, "reveal", false, "show secrets as they are in statements, command lines and the report's bytes")
 	c.Flags().StringVar(&htmlOut, "html", "", "write a self-contained report to `FILE`")
 	c.Flags().StringArrayVar(&lists, "indicators", nil, "look for the indicators of `FILE` too: text (value;description), CSV, MISP JSON or STIX 2.1 (repeatable)")
+	rulesFlag(c, &rules)
 	a.identityFlag(c)
 	return c
 }
-
-// languages are the rules in languages of their own.
-func languages() []detect.Language { return []detect.Language{yara.New()} }
 
 // indicators reads lists of indicators; nil if there are none.
 func (a *app) indicators(lists []string) (*indicator.Set, error) {
@@ -97,7 +98,7 @@ func (a *app) indicators(lists []string) (*indicator.Set, error) {
 	return set, nil
 }
 
-func (a *app) investigate(ctx context.Context, args []string, f *captureFlags, o investigate.Options, jsonOut, htmlOut string) error {
+func (a *app) investigate(ctx context.Context, args []string, f *captureFlags, o investigate.Options, folders []string, jsonOut, htmlOut string) error {
 	zone, err := a.zone()
 	if err != nil {
 		return err
@@ -120,7 +121,7 @@ func (a *app) investigate(ctx context.Context, args []string, f *captureFlags, o
 			return err
 		}
 		defer p.Close()
-		res, err := a.judge(ctx, path, p, o)
+		res, err := a.judge(ctx, path, p, o, folders)
 		if err != nil {
 			return err
 		}
@@ -208,11 +209,12 @@ func (a *app) evidenceOf(ctx context.Context, args []string, f *captureFlags) (o
 	return out, failed, nil
 }
 
-// judge investigates one package.
-func (a *app) judge(ctx context.Context, path string, p *evidence.Package, o investigate.Options) (*investigate.Result, error) {
+// judge investigates one package, with the events of folders for the rules that ask for them.
+func (a *app) judge(ctx context.Context, path string, p *evidence.Package, o investigate.Options, folders []string) (*investigate.Result, error) {
 	line := a.progress(nil)
 	line.Stage("investigating " + printable.Text(filepath.Base(path)))
 	defer line.Done()
+	o.Events = events(ctx, p, folders)
 	res, err := investigate.Investigate(ctx, p, o)
 	if err != nil {
 		return nil, fmt.Errorf("investigating %s: %w", printable.Text(path), err)
@@ -258,7 +260,8 @@ func writeAside(path string, write func(io.Writer) error) error {
 }
 
 // proofs numbers a package's citations as the report with the same options does.
-func proofs(ctx context.Context, p *evidence.Package, o investigate.Options) ([]verdict.Citation, error) {
+func proofs(ctx context.Context, p *evidence.Package, o investigate.Options, folders []string) ([]verdict.Citation, error) {
+	o.Events = events(ctx, p, folders)
 	res, err := investigate.Investigate(ctx, p, o)
 	if err != nil {
 		return nil, err

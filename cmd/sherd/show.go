@@ -28,7 +28,7 @@ const showLimit = 512
 func newShow(a *app) *cobra.Command {
 	var offset, length int64
 	var raw, expand bool
-	var lists []string
+	var lists, rules []string
 	c := &cobra.Command{
 		Use:   "show EVIDENCE [N|ARTIFACT]",
 		Short: "show the bytes behind a citation, in hex and text",
@@ -73,7 +73,11 @@ expanded text: --decompress shows it.`,
 				if err != nil {
 					return err
 				}
-				proofs, err := proofs(cmd.Context(), p, investigate.Options{Indicators: set, Languages: languages()})
+				more, err := a.ruleset(rules)
+				if err != nil {
+					return err
+				}
+				proofs, err := proofs(cmd.Context(), p, investigate.Options{Indicators: set, Languages: more.Languages()}, more.Folders())
 				if err != nil {
 					return err
 				}
@@ -93,6 +97,7 @@ expanded text: --decompress shows it.`,
 	c.Flags().BoolVar(&raw, "raw", false, "write the bytes as they are, for another program (the whole artifact unless --length is given)")
 	c.Flags().BoolVarP(&expand, "decompress", "z", false, "offsets and bytes are of what a gzip or zstd artifact expands to")
 	c.Flags().StringArrayVar(&lists, "indicators", nil, "the `FILE` that was given to investigate, which numbers its proofs too (repeatable)")
+	c.Flags().StringArrayVar(&rules, "rules", nil, "the `DIR|FILE` that was given to investigate, which numbers its proofs too (repeatable)")
 	a.identityFlag(c)
 	return c
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sherd-forensics/sherd/cmd/internal/console"
+	"github.com/sherd-forensics/sherd/detect/ruleset"
 	"github.com/sherd-forensics/sherd/internal/printable"
 	"github.com/sherd-forensics/sherd/lake"
 	"github.com/sherd-forensics/sherd/lake/query"
@@ -34,6 +36,7 @@ type timelineFlags struct {
 	coverage  bool
 	cite      bool
 	wide      bool
+	sigma     []string
 }
 
 // defaultPage is how many rows a table has unless --limit says otherwise.
@@ -56,6 +59,7 @@ time:last 2h), around:TIME±5m, src_ip:10.0.0.0/8, AND OR NOT and parentheses. d
   sherd timeline /var/log 'sshd "Failed password" time:last 2h' --newest
   sherd timeline case7.sherd /var/log/audit error --facets kind,container,src_ip --histogram
   sherd timeline case7.sherd --follow-pid 4711
+  sherd timeline case7.sherd --sigma sigma/rules/linux/auditd 'time:last 7d'
   sherd timeline case7.sherd 'NOT kind:log.line' --format jsonl -o events.jsonl`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -82,6 +86,7 @@ time:last 2h), around:TIME±5m, src_ip:10.0.0.0/8, AND OR NOT and parentheses. d
 	fl.IntVar(&f.pid, "follow-pid", 0, "only events of process `PID`, its ancestors and its descendants")
 	fl.BoolVar(&f.coverage, "coverage", false, "say what was read, by which parser, and what was skipped and why")
 	fl.BoolVar(&f.cite, "cite", false, "show for each event which bytes prove it")
+	fl.StringArrayVar(&f.sigma, "sigma", nil, "only events that match a Sigma rule of `FILE|DIR` (repeatable)")
 	fl.BoolVar(&f.wide, "wide", false, "don't cut messages at the terminal's width")
 	a.identityFlag(c)
 	return c
@@ -125,6 +130,11 @@ func (a *app) timeline(ctx context.Context, args []string, f *timelineFlags, das
 	if err != nil {
 		return err
 	}
+	if len(f.sigma) > 0 {
+		if q, err = a.withSigma(q, f.sigma); err != nil {
+			return err
+		}
+	}
 	place, err := parsePlace(f.from)
 	if err != nil {
 		return err
@@ -142,6 +152,31 @@ func (a *app) timeline(ctx context.Context, args []string, f *timelineFlags, das
 		}
 		return v.show(ctx)
 	})
+}
+
+// withSigma narrows a query to events that match rules.
+func (a *app) withSigma(q *query.Query, paths []string) (*query.Query, error) {
+	set := ruleset.Empty()
+	if err := set.Load(paths...); err != nil {
+		return nil, err
+	}
+	if n := len(set.Refused); n > 0 {
+		a.note("%s can't be loaded: `sherd rules check` says why", console.Plural(n, "rule"))
+	}
+	rules, correlations := set.Sigma.Query()
+	if len(correlations) > 0 {
+		for i := range correlations {
+			correlations[i] = strconv.Quote(correlations[i])
+		}
+		a.note("the timeline shows what correlations rest on, `sherd investigate --rules` asks them: correlations %s", printable.Clip(strings.Join(correlations, ", "), 300))
+	}
+	if rules == nil {
+		return nil, fmt.Errorf("--sigma: there is no Sigma rule that looks at single events in %s", printable.Text(strings.Join(paths, ", ")))
+	}
+	if q != nil && q.Root != nil {
+		rules.Root = &query.And{Nodes: []query.Node{rules.Root, q.Root}}
+	}
+	return rules, nil
 }
 
 // query reads a query, and points at what is wrong in it.

@@ -156,7 +156,7 @@ var ranges = []*ranging{
 // noteProcesses notes living processes of the container's own root of which a part was not collected.
 func noteProcesses(w *world, a *detect.Answer, what, why string, has func(*detect.Process) bool) {
 	for i := range w.f.Processes {
-		if p := &w.f.Processes[i]; !has(p) && p.State != "Z" && p.State != "X" && !w.f.OtherRoot(p) {
+		if p := &w.f.Processes[i]; !has(p) && p.State != "Z" && p.State != "X" && !w.f.OtherRoot(p) && !w.f.Ended(p) {
 			a.BlindTo(what+detect.Describe(p), why)
 		}
 	}

@@ -136,18 +136,6 @@ var cases = map[string]struct {
 		}},
 		blind: "sockets",
 	},
-	"network-metadata-service": {
-		hit:      func(s *detecttest.Scene) { s.Connect(foreign(s), 3, "169.254.169.254", 80, 10, 20) },
-		severity: verdict.Medium,
-		low: []scene{
-			func(s *detecttest.Scene) { s.Connect(&s.Processes[0], 9, "169.254.169.254", 80, 10, 20) },
-			func(s *detecttest.Scene) { // closed a moment ago, nobody's any more
-				s.Sockets = append(s.Sockets, record.Socket{Family: "inet", Protocol: "tcp", State: "time_wait", LocalIP: "10.0.7.5", LocalPort: 40000, RemoteIP: "169.254.169.254", RemotePort: 80})
-			},
-		},
-		clean: []scene{func(s *detecttest.Scene) { s.Connect(foreign(s), 3, "169.254.10.1", 80, 10, 20) }},
-		blind: "sockets",
-	},
 	"network-many-attempts": {
 		hit: func(s *detecttest.Scene) { syn(s, 30) }, severity: verdict.Low,
 		clean: []scene{func(s *detecttest.Scene) { syn(s, 10) }},

@@ -163,6 +163,7 @@ func (a *asking) process(p *detect.Process) {
 		a.procs = append(a.procs, p)
 	case p.State == "Z" || p.State == "X" || p.Relation != record.InCgroup:
 	case a.in.Facts.Missing[detect.Memory] != "": // told once
+	case a.in.Facts.Ended(p): // there is no memory any more, which the capture tells
 	case !p.HasMaps:
 		a.blind(true, "memory of "+detect.Describe(p), "its mappings were not collected")
 	default:

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -62,8 +63,15 @@ type key struct {
 	name string
 }
 
-// New returns a set that has Sherd's own rules in it.
+// New returns a set that has Sherd's own rules in it. They are compiled once in a process.
 func New() *Set {
+	s := ours()
+	// What is added to one set is not in another. The compiled program is only read.
+	return &Set{units: slices.Clone(s.units), rules: slices.Clone(s.rules), index: maps.Clone(s.index), seen: maps.Clone(s.seen), ids: maps.Clone(s.ids),
+		wrong: s.wrong, compiled: s.compiled}
+}
+
+var ours = sync.OnceValue(func() *Set {
 	s := Empty()
 	names, err := fs.Glob(own, "rules/*.yar")
 	if err != nil || len(names) == 0 {
@@ -80,8 +88,11 @@ func New() *Set {
 			s.wrong = fmt.Errorf("%s: line %d: rule %s: %s", path.Base(name), refused[0].Line, refused[0].Rule, refused[0].Why)
 		}
 	}
+	if _, err := s.program(); err != nil {
+		s.wrong = errors.Join(s.wrong, err)
+	}
 	return s
-}
+})
 
 // Empty returns a set without rules.
 func Empty() *Set {

@@ -8,10 +8,10 @@ type tally struct{ right, named int }
 
 // corpus is the last tally. It is updated by hand from the table "by the evidence they rest on" of the scoreboard.
 var corpus = map[string]tally{
-	RequestNamesFile: {14, 14},
-	RequestAlone:     {26, 26},
-	RequestsOfOne:    {1, 1},
-	RequestStandsOut: {3, 3},
+	RequestNamesFile: {17, 17},
+	RequestAlone:     {53, 53},
+	RequestsOfOne:    {2, 2},
+	RequestStandsOut: {9, 9},
 }
 
 // most bounds what a rule may claim whatever the corpus showed: its logs are quieter than a busy shop's, and nobody in it tried to

@@ -1,6 +1,7 @@
 package query
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/netip"
 	"strconv"
@@ -15,6 +16,7 @@ type row struct {
 	e     *event.Event
 	attrs map[string]json.RawMessage
 	read  bool
+	lists map[string][]string // elements of attributes that are lists
 }
 
 // text is a column or attribute as text; numbers are in decimal.
@@ -101,11 +103,18 @@ func (r *row) attribute(name string) string {
 		r.read = true
 		_ = json.Unmarshal(r.e.Attributes, &r.attrs) // what is no object has no attributes
 	}
-	v := r.attrs[name]
+	return plain(r.attrs[name])
+}
+
+// plain is a value of JSON as text.
+func plain(v json.RawMessage) string {
 	if len(v) == 0 || string(v) == "null" {
 		return ""
 	}
 	if v[0] == '"' {
+		if bytes.IndexByte(v, '\\') < 0 && utf8.Valid(v) {
+			return string(v[1 : len(v)-1])
+		}
 		var s string
 		if json.Unmarshal(v, &s) == nil {
 			return s

@@ -67,6 +67,22 @@ func required(n Node) [][]string {
 			out = append(out, value(n.Column, prefix)...)
 		}
 		return out
+	case *Pattern:
+		if n.MatchesEmpty() {
+			return nil
+		}
+		return n.Field.required(n.Literals()...)
+	case *Search:
+		if n.MatchesEmpty() {
+			return nil
+		}
+		return n.Field.required()
+	case *Compare:
+		return n.Field.required()
+	case *Inside:
+		return n.Field.required()
+	case *Filled:
+		return n.Field.required()
 	case *Between:
 		return key(n.Column)
 	case *Has:

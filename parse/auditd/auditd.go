@@ -13,6 +13,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/hex"
+	"encoding/json"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -332,6 +333,7 @@ func (g *group) fill(e *event.Event, a *event.Attributes) {
 		}
 	}
 	e.Cmdline = g.command()
+	a.Raw("args", g.list())
 	g.kind(e, call, a)
 	if len(g.paths) > 0 {
 		var all []string
@@ -351,6 +353,25 @@ func (g *group) unique() []string {
 		}
 	}
 	return out
+}
+
+// maxArgs bounds the arguments that are kept one by one; the command line has them all.
+const maxArgs = 10
+
+// list is the first arguments as a list of JSON, since the command line does not say where one ends.
+func (g *group) list() []byte {
+	var args []string
+	for i := 0; i < min(len(g.args), maxArgs); i++ {
+		args = append(args, g.args[i][:min(len(g.args[i]), 1024)])
+	}
+	if args == nil {
+		return nil
+	}
+	b, err := json.Marshal(args)
+	if err != nil {
+		return nil
+	}
+	return b
 }
 
 func (g *group) command() string {

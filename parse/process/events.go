@@ -33,7 +33,10 @@ type attributes struct {
 	CapEff       string      `json:"cap_eff"` // hexadecimal, as in status
 	TracerPID    int         `json:"tracer_pid,omitempty"`
 	Cwd          record.Name `json:"cwd,omitempty"`
-	Errors       []string    `json:"errors,omitempty"`
+	// Parent and ParentCommand are of the process that had the parent's number at the capture.
+	Parent        record.Name `json:"parent,omitempty"`
+	ParentCommand record.Name `json:"parent_cmdline,omitempty"`
+	Errors        []string    `json:"errors,omitempty"`
 }
 
 // Events emits process.started for each process, at its start time. User is the real uid in decimal, as the host
@@ -41,6 +44,13 @@ type attributes struct {
 // row must be asked where one ends. A process whose start time is unknown has no event, and malformed lines are passed
 // over: Read gives both.
 func Events(p *evidence.Package, skip func(formats.Skip), emit func(event.Event) error) error {
+	parents := map[int]parent{}
+	for r, err := range Read(p) {
+		if err == nil && len(parents) < maxParents {
+			cmd, _ := command(r.Cmdline)
+			parents[r.PID] = parent{r.Exe.Path, record.Name(cmd[:min(len(cmd), maxParentCommand)])}
+		}
+	}
 	for r, err := range Read(p) {
 		if err != nil {
 			if bad := (*LineError)(nil); errors.As(err, &bad) {
@@ -52,7 +62,7 @@ func Events(p *evidence.Package, skip func(formats.Skip), emit func(event.Event)
 		if r.StartTime == 0 {
 			continue
 		}
-		e, err := started(&r)
+		e, err := started(&r, parents[r.PPID])
 		if err != nil {
 			return err
 		}
@@ -64,7 +74,16 @@ func Events(p *evidence.Package, skip func(formats.Skip), emit func(event.Event)
 	return nil
 }
 
-func started(r *Row) (event.Event, error) {
+// parent is what is told of a process's parent.
+type parent struct{ exe, command record.Name }
+
+// Bounds of what is remembered of parents.
+const (
+	maxParents       = 1 << 17
+	maxParentCommand = 1 << 10
+)
+
+func started(r *Row, by parent) (event.Event, error) {
 	cmd, cut := command(r.Cmdline)
 	e := event.Event{
 		Time: r.StartTime, TimeKind: event.Started, Kind: event.ProcessStarted, PID: r.PID, PPID: r.PPID,
@@ -83,7 +102,7 @@ func started(r *Row) (event.Event, error) {
 	b, err := json.Marshal(attributes{
 		ContainerPID: r.ContainerPID, StartTicks: r.StartTicks, State: r.State, Relation: r.Relation, Origin: r.Exe.Origin,
 		Deleted: r.Exe.Deleted, EUID: r.EUID, GID: r.GID, CapEff: fmt.Sprintf("%016x", r.CapEff), TracerPID: r.TracerPID,
-		Cwd: r.Cwd, Errors: r.Errors,
+		Cwd: r.Cwd, Parent: by.exe, ParentCommand: by.command, Errors: r.Errors,
 	})
 	if err != nil {
 		return e, fmt.Errorf("attributes of process %d: %w", r.PID, err)

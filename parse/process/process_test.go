@@ -254,7 +254,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil || again.Comm != r.Comm || again.Exe.Path != r.Exe.Path || again.PID != r.PID {
 			t.Fatalf("%q\nbecame %q: %v", b, j, err)
 		}
-		e, err := started(&Row{Process: r})
+		e, err := started(&Row{Process: r}, parent{})
 		if err != nil {
 			t.Fatal(err)
 		}
