@@ -4,7 +4,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 go=$(scripts/go.sh)
 export PATH="$(dirname "$go"):$PATH" # for what the lab and tests compile
-flags=(-timeout 20m -count=1)
+flags=(-timeout 40m -count=1)
 [ -n "${SHERD_RACE:-}" ] && flags+=(-race)
 begin=$SECONDS
 out=$(mktemp)
