@@ -19,8 +19,11 @@ import (
 	"github.com/sherd-forensics/sherd/lab/image"
 )
 
-// Images are the names of the images that the lab can build, but for pause, which the cluster alone needs.
+// Images are the names of the images that the lab can build, but for pause and Collector, which the cluster alone needs.
 var Images = []string{"static", "base", "python3", "nodejs", "java17", "goweb", "pyweb", "nodeweb", "cweb", "javaweb", "opensslweb", "clockweb", "taintedweb", "taintedweb-memory", "taintedweb-late"}
+
+// Collector is the name of the image of Sherd's own collector, from this repository's source: its program and nothing else.
+const Collector = "sherd-collector"
 
 // Image builds the named image, or finds it built.
 func (l *Lab) Image(ctx context.Context, name string) (image.Image, error) {
@@ -81,6 +84,12 @@ func (l *Lab) recipe(ctx context.Context, name string) (image.Recipe, error) {
 			return r, err
 		}
 		r.Entrypoint, r.Files = []string{"/pause"}, []image.File{{Path: "/pause", Mode: 0o755, Data: program}}
+	case Collector:
+		program, err := l.program(ctx, "../cmd/sherd-collector")
+		if err != nil {
+			return r, err
+		}
+		r.Entrypoint, r.Files = []string{"/sherd-collector"}, []image.File{{Path: "/sherd-collector", Mode: 0o755, Data: program}}
 	case "goweb":
 		server, err := l.program(ctx, "victims/goweb")
 		if err != nil {

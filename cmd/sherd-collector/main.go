@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 
 	"github.com/sherd-forensics/sherd/cmd/internal/acquire"
 	"github.com/sherd-forensics/sherd/collect/memory"
+	"github.com/sherd-forensics/sherd/collect/relay"
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/internal/printable"
 	"github.com/sherd-forensics/sherd/target"
@@ -27,6 +29,8 @@ const usage = `sherd-collector takes everything from a container into one sealed
 
   sherd-collector collect TARGET [-o PATH]    - writes to standard output
   sherd-collector targets                     containers here, a URL a line
+  sherd-collector wait                        a collector's pod: waits for what "ask", run beside it, passes on
+  sherd-collector ask                         passes a request from standard input to "wait", and its answer to standard output
 
 TARGET is docker://NAME, containerd://NAMESPACE/ID, podman://NAME or pid://PID.
 
@@ -48,6 +52,9 @@ func run(args []string, out, errOut io.Writer) int {
 	flags.SetOutput(errOut)
 	flags.Usage = func() { fmt.Fprint(errOut, usage, flags.FlagUsages()) }
 	output := flags.StringP("output", "o", "", "write the package to `PATH`, - for standard output (default TIME.sherd here)")
+	dir := flags.String("dir", "/tmp/sherd", "`DIR` where wait keeps packages until they are fetched")
+	deadline := flags.Duration("deadline", 30*time.Minute, "when wait ends, whatever it does")
+	idle := flags.Duration("idle", 5*time.Minute, "how long wait stays when nothing is asked for")
 	showVersion := flags.Bool("version", false, "print the version")
 	places.Flags(flags)
 	capture.Flags(flags)
@@ -64,6 +71,10 @@ func run(args []string, out, errOut io.Writer) int {
 		fmt.Fprintln(out, version)
 	case flags.NArg() == 1 && flags.Arg(0) == "targets":
 		err = list(ctx, &places, out, errOut)
+	case flags.NArg() == 1 && flags.Arg(0) == "wait":
+		err = wait(ctx, &places, *dir, *deadline, *idle)
+	case flags.NArg() == 1 && flags.Arg(0) == "ask":
+		err = relay.Ask(ctx, filepath.Join(*dir, "sock"), os.Stdin, out)
 	case flags.NArg() == 2 && flags.Arg(0) == "collect":
 		ref, perr := target.ParseRef(flags.Arg(1))
 		if perr != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/sherd-forensics/sherd/cmd/internal/acquire"
 	"github.com/sherd-forensics/sherd/cmd/internal/console"
 	"github.com/sherd-forensics/sherd/evidence"
+	"github.com/sherd-forensics/sherd/target/kubernetes"
 )
 
 // app holds what all commands share.
@@ -21,6 +22,7 @@ type app struct {
 	quiet    bool
 	tz       string
 	places   acquire.Places
+	cluster  kubernetes.Access
 	ids      []string // files with age identities
 }
 
@@ -30,6 +32,7 @@ func (a *app) flags(root *cobra.Command) {
 	f.BoolVarP(&a.quiet, "quiet", "q", false, "no progress and no summary")
 	f.StringVar(&a.tz, "tz", "UTC", "time zone for times shown, as in Europe/Berlin")
 	a.places.Flags(f)
+	accessFlags(f, &a.cluster)
 	root.PersistentPreRunE = func(*cobra.Command, []string) error {
 		if _, err := a.zone(); err != nil {
 			return usagef("%w", err)

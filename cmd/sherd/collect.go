@@ -14,6 +14,8 @@ import (
 	"github.com/sherd-forensics/sherd/cmd/internal/acquire"
 	"github.com/sherd-forensics/sherd/cmd/internal/console"
 	"github.com/sherd-forensics/sherd/collect"
+	"github.com/sherd-forensics/sherd/collect/cluster"
+	"github.com/sherd-forensics/sherd/collect/relay"
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/internal/printable"
 	"github.com/sherd-forensics/sherd/target"
@@ -22,29 +24,58 @@ import (
 // captureFlags are the flags of a capture, shared by collect and investigate.
 type captureFlags struct {
 	acquire.Capture
-	output string
+	collector collectorFlags
+	limits    cluster.Limits
+	output    string
 }
 
 func (f *captureFlags) add(c *cobra.Command) {
-	c.Flags().StringVarP(&f.output, "output", "o", "", "write the package to `PATH`, - for standard output (default NAME-TIME.sherd here)")
+	c.Flags().StringVarP(&f.output, "output", "o", "", "write the package to `PATH`, - for standard output (default NAME-TIME.sherd here); of several, the folder for them")
 	f.Flags(c.Flags())
+	f.collector.add(c.Flags())
+	c.Flags().IntVar(&f.limits.Node, "per-node", 2, "how many containers of a node of a cluster are captured at once")
+	c.Flags().IntVar(&f.limits.All, "at-once", 8, "how many containers of a cluster are captured at once in all")
 }
 
 func newCollect(a *app) *cobra.Command {
-	f := &captureFlags{}
+	f, chosen := &captureFlags{}, &selectFlags{}
+	plan := false
 	c := &cobra.Command{
-		Use:   "collect TARGET",
+		Use:   "collect TARGET...",
 		Short: "take everything from a container into one sealed package",
 		Long: `Collect reads a container from the outside, in order of volatility: sockets and processes, memory, files and volumes,
 logs and configuration. Nothing runs in the container, nothing is written to it, and no access time changes. The package
-is signed and says itself what could not be had.`,
+is signed and says itself what could not be had.
+
+In a Kubernetes cluster a collector runs on the container's node for as long as that takes, in a namespace of Sherd's own; the
+container's pod is not touched. docs/kubernetes.md tells what that needs.`,
 		Example: `  sherd collect docker://checkout
   sherd collect containerd://k8s.io/3f2a -o case7.sherd
   sherd collect podman://web --memory full --freeze
+  sherd collect k8s://shop/checkout-7d9f/app
+  sherd collect k8s://shop/deployment/checkout -o evidence/
+  sherd collect --image sha256:3b1f… -o evidence/
+  sherd collect k8s://shop/checkout-7d9f/app --plan
   sherd collect docker://checkout --add /var/log/audit --add /var/log/syslog
   sherd collect pid://4711 --encrypt-to age1… -o - | ssh vault 'cat > case7.sherd'`,
-		Args: exactly(1, "the target"),
+		Args: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case len(args) == 0 && !chosen.given():
+				return exactly(1, "the target")(cmd, args)
+			case len(args) > 0 && chosen.given():
+				return usagef("name targets, or choose them by --namespace, --all-namespaces, --selector, --node and --image, not both")
+			case len(args) > 1 && !strings.HasPrefix(args[0], "k8s:"):
+				return exactly(1, "the target")(cmd, args)
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 || strings.HasPrefix(args[0], "k8s:") {
+				return a.collectCluster(cmd.Context(), args, chosen, f, plan)
+			}
+			if plan {
+				return usagef("--plan shows what would be done in a cluster; here, nothing is made or changed")
+			}
 			ref, err := target.ParseRef(args[0])
 			if err != nil {
 				return &usageError{err}
@@ -53,15 +84,14 @@ is signed and says itself what could not be had.`,
 			if err != nil {
 				return err
 			}
-			if got.path == "-" {
-				return nil
-			}
-			if !a.quiet {
+			if got.path != "-" && !a.quiet {
 				fmt.Fprint(a.out, got.summary(console.Width(a.out)))
 			}
 			return nil
 		},
 	}
+	chosen.addFilters(c.Flags())
+	c.Flags().BoolVar(&plan, "plan", false, "in a cluster: show what would be made, which rights that needs and whether you have them; make nothing")
 	f.add(c)
 	return c
 }
@@ -71,6 +101,7 @@ type captured struct {
 	path      string
 	container *target.Container
 	result    *collect.Result
+	node      *relay.Result // of a capture in a cluster
 }
 
 // capture takes ref into a package and records it in the package's custody.
@@ -172,6 +203,9 @@ func fileName(name, id string) string {
 
 // summary is what a capture came to, in a few lines.
 func (c *captured) summary(width int) string {
+	if c.node != nil {
+		return c.nodeSummary()
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "● %s\n", strings.Join(describe(c.container), "  "))
 	s := c.result.Sealed
@@ -210,6 +244,9 @@ func (c *captured) summary(width int) string {
 
 // line is the capture in one line, before the verdict that says the rest.
 func (c *captured) line() string {
+	if c.node != nil {
+		return fmt.Sprintf("captured on its node and sealed → %s   %s", printable.Text(c.path), console.Bytes(c.node.Size))
+	}
 	return fmt.Sprintf("captured and sealed in %s → %s   %s   signed by %s", console.Duration(c.result.Elapsed),
 		printable.Text(c.path), console.Bytes(c.result.Sealed.Size), printable.Text(c.result.Sealed.Signer))
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -36,6 +37,7 @@ who was touched first, which reached which. It exits with 3 when a target was ju
 suspicious, with 0 when not.`,
 		Example: `  sherd investigate docker://checkout
   sherd investigate checkout-20261123T031502Z.sherd --html report.html
+  sherd investigate k8s://shop/checkout-7d9f
   sherd investigate a.sherd b.sherd --json - | jq .verdict
   sherd investigate checkout.sherd --indicators misp.json --indicators seen-last-week.txt
   sherd investigate checkout.sherd --rules sigma/rules/linux --rules my-rules`,
@@ -108,11 +110,12 @@ func (a *app) investigate(ctx context.Context, args []string, f *captureFlags, o
 	var results []*investigate.Result
 	var packages []*evidence.Package
 	bad := false
-	for i, arg := range args {
-		path, head, err := a.evidenceOf(ctx, arg, f)
-		if err != nil {
-			return err
-		}
+	taken, failed, err := a.evidenceOf(ctx, args, f)
+	if err != nil {
+		return err
+	}
+	for i, t := range taken {
+		path, head := t.path, t.head
 		p, err := a.open(path)
 		if err != nil {
 			return err
@@ -164,30 +167,46 @@ func (a *app) investigate(ctx context.Context, args []string, f *captureFlags, o
 	if bad {
 		return &judgedError{}
 	}
-	return nil
+	return failed
 }
 
 func (a *app) reportOptions(zone *time.Location) report.Options {
 	return report.Options{Width: min(console.Width(a.out), 120), Colour: console.Colour(a.out), Zone: zone, Verbose: a.verbose}
 }
 
-// evidenceOf returns the package that arg names, capturing it first if arg is a target; head sums a capture up.
-func (a *app) evidenceOf(ctx context.Context, arg string, f *captureFlags) (path, head string, err error) {
-	if !target.IsRef(arg) {
-		if _, err := os.Stat(arg); err != nil {
-			return "", "", fmt.Errorf("%q is neither a target (a URL such as docker://NAME) nor a package that can be read: %w", printable.Text(arg), err)
+// taken is a package to judge; head sums up its capture, if there was one.
+type taken struct{ path, head string }
+
+// evidenceOf returns the packages that args name, capturing targets first, all of them before any is judged: what they hold is volatile.
+// failed says what of several containers of a cluster could not be captured, which does not keep the others from being judged.
+func (a *app) evidenceOf(ctx context.Context, args []string, f *captureFlags) (out []taken, failed, err error) {
+	for _, arg := range args {
+		if !target.IsRef(arg) {
+			if _, err := os.Stat(arg); err != nil {
+				return nil, nil, fmt.Errorf("%q is neither a target (a URL such as docker://NAME) nor a package that can be read: %w", printable.Text(arg), err)
+			}
+			out = append(out, taken{path: arg})
+			continue
 		}
-		return arg, "", nil
+		ref, err := target.ParseRef(arg)
+		if err != nil {
+			return nil, nil, &usageError{err}
+		}
+		if ref.Scheme == "k8s" {
+			of, ferr, err := a.evidenceOfCluster(ctx, arg, f)
+			if err != nil {
+				return nil, nil, err
+			}
+			out, failed = append(out, of...), errors.Join(failed, ferr)
+			continue
+		}
+		got, err := a.capture(ctx, ref, f)
+		if err != nil {
+			return nil, nil, err
+		}
+		out = append(out, taken{got.path, got.line()})
 	}
-	ref, err := target.ParseRef(arg)
-	if err != nil {
-		return "", "", &usageError{err}
-	}
-	got, err := a.capture(ctx, ref, f)
-	if err != nil {
-		return "", "", err
-	}
-	return got.path, got.line(), nil
+	return out, failed, nil
 }
 
 // judge investigates one package, with the events of folders for the rules that ask for them.

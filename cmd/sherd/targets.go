@@ -16,16 +16,24 @@ import (
 
 func newTargets(a *app) *cobra.Command {
 	var asJSON, wide bool
+	chosen := &selectFlags{}
 	c := &cobra.Command{
 		Use:   "targets",
 		Short: "list the containers here, and which are distroless",
 		Long: `Targets asks every runtime that answers, and the kernel as well: a container that no runtime admits to, and a process in a
-container's namespaces that its cgroup does not hold, are reported below the list.`,
+container's namespaces that its cgroup does not hold, are reported below the list.
+
+With --namespace or --all-namespaces it lists the containers of a Kubernetes cluster as its API server knows them. Whether they are distroless is for
+their nodes to tell: a capture says it.`,
 		Example: `  sherd targets
   sherd targets --docker-host unix:///run/user/1000/docker.sock
+  sherd targets --all-namespaces
   sherd targets --json | jq -r '.containers[].url'`,
 		Args: exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if chosen.given() {
+				return a.targetsCluster(cmd.Context(), chosen, asJSON, wide)
+			}
 			p := a.progress(nil)
 			p.Stage("looking for containers")
 			sv, err := a.places.Survey(cmd.Context())
@@ -40,6 +48,7 @@ container's namespaces that its cgroup does not hold, are reported below the lis
 			return nil
 		},
 	}
+	chosen.addFilters(c.Flags())
 	c.Flags().BoolVar(&asJSON, "json", false, "write JSON, with everything that is known")
 	c.Flags().BoolVarP(&wide, "wide", "w", false, "do not shorten ids, images and reasons")
 	return c

@@ -63,6 +63,19 @@ func (c *Capture) Flags(f *pflag.FlagSet) {
 	f.StringArrayVar(&c.EncryptTo, "encrypt-to", nil, "encrypt to this age `RECIPIENT` or file of recipients (repeatable)")
 }
 
+// SigningKey is the key that packages are signed with.
+func (c *Capture) SigningKey() (key *evidence.Key, err error) {
+	if c.Key != "" {
+		key, err = evidence.LoadKey(c.Key)
+	} else {
+		key, err = evidence.LoadOrCreateKey(evidence.DefaultKeyPath())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the key that signs the package: %w", err)
+	}
+	return key, nil
+}
+
 // Check says what is wrong with the choices themselves, before a target is touched.
 func (c *Capture) Check() error {
 	if _, err := memory.ParseMode(c.Memory); err != nil {
@@ -148,16 +161,9 @@ func (p *Places) Find(ctx context.Context, ref target.Ref, partial bool) (*Sourc
 
 // Writer begins the package for the source on out.
 func (s *Source) Writer(out io.Writer, o Capture, tool string) (*evidence.Writer, error) {
-	path := o.Key
-	var key *evidence.Key
-	var err error
-	if path != "" {
-		key, err = evidence.LoadKey(path)
-	} else {
-		key, err = evidence.LoadOrCreateKey(evidence.DefaultKeyPath())
-	}
+	key, err := o.SigningKey()
 	if err != nil {
-		return nil, fmt.Errorf("the key that signs the package: %w", err)
+		return nil, err
 	}
 	recipients, err := evidence.ParseRecipients(o.EncryptTo)
 	if err != nil {

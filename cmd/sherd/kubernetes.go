@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/sherd-forensics/sherd/cmd/internal/acquire"
+	"github.com/sherd-forensics/sherd/cmd/internal/console"
+	"github.com/sherd-forensics/sherd/collect/cluster"
+	"github.com/sherd-forensics/sherd/collect/relay"
+	"github.com/sherd-forensics/sherd/evidence"
+	"github.com/sherd-forensics/sherd/internal/printable"
+	"github.com/sherd-forensics/sherd/target"
+	"github.com/sherd-forensics/sherd/target/kubernetes"
+)
+
+// accessFlags say which cluster.
+func accessFlags(fs *pflag.FlagSet, a *kubernetes.Access) {
+	fs.StringVar(&a.Kubeconfig, "kubeconfig", "", "kubeconfig `FILE` (default $KUBECONFIG, then ~/.kube/config, then the pod's own account)")
+	fs.StringVar(&a.Context, "context", "", "`CONTEXT` of the kubeconfig")
+	fs.StringVar(&a.As, "as", "", "`USER` to impersonate in the cluster")
+}
+
+// collectorFlags say how collectors run in a cluster.
+type collectorFlags struct {
+	namespace, image, pull string
+	secrets                []string
+	deadline, start        time.Duration
+}
+
+func (f *collectorFlags) add(fs *pflag.FlagSet) {
+	namespaceFlag(fs, &f.namespace)
+	fs.StringVar(&f.image, "collector-image", "sherd-forensics/sherd-collector:"+version, "`IMAGE` of the collector, as the node pulls it")
+	fs.StringVar(&f.pull, "collector-pull", "IfNotPresent", "when the node pulls it: Always, IfNotPresent or Never")
+	fs.StringArrayVar(&f.secrets, "collector-pull-secret", nil, "`SECRET` of Sherd's namespace to pull it with (repeatable)")
+	fs.DurationVar(&f.deadline, "collector-deadline", 30*time.Minute, "when the cluster ends a collector, whatever it does")
+	fs.DurationVar(&f.start, "collector-start", 90*time.Second, "how long a collector may take to come up")
+}
+
+func namespaceFlag(fs *pflag.FlagSet, to *string) {
+	fs.StringVar(to, "sherd-namespace", "sherd", "`NAMESPACE` of Sherd's own in the cluster; made for the capture if it is not there")
+}
+
+func (f *captureFlags) collectors(a *app, stage func(string)) (cluster.Options, error) {
+	switch corev1.PullPolicy(f.collector.pull) {
+	case corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever:
+	default:
+		return cluster.Options{}, usagef("--collector-pull is Always, IfNotPresent or Never, not %q", f.collector.pull)
+	}
+	if f.collector.deadline < time.Minute || f.collector.start < time.Second {
+		return cluster.Options{}, usagef("--collector-deadline is at least 1m and --collector-start at least 1s")
+	}
+	return cluster.Options{Namespace: f.collector.namespace, Image: f.collector.image, Pull: corev1.PullPolicy(f.collector.pull), Secrets: f.collector.secrets, Deadline: f.collector.deadline, Start: f.collector.start,
+		Freeze: f.Freeze, ContainerdAddress: a.places.ContainerdAddress, Stage: stage}, nil
+}
+
+// clusterCapture captures containers of one cluster.
+type clusterCapture struct {
+	a   *app
+	c   *kubernetes.Cluster
+	f   *captureFlags
+	key *evidence.Key
+}
+
+func (a *app) clusterCapture(f *captureFlags) (*clusterCapture, error) {
+	if err := f.Check(); err != nil {
+		return nil, &usageError{err}
+	}
+	if len(f.Add) > 0 {
+		return nil, usagef("--add takes files of this machine, and the container runs on a node of the cluster")
+	}
+	c, err := kubernetes.Connect(a.cluster)
+	if err != nil {
+		return nil, err
+	}
+	key, err := f.SigningKey()
+	if err != nil {
+		return nil, err
+	}
+	return &clusterCapture{a, c, f, key}, nil
+}
+
+// one captures one container by a collector that is there for it alone.
+func (k *clusterCapture) one(ctx context.Context, i *kubernetes.Instance) (_ *captured, err error) {
+	if _, err := nodeTarget(i); err != nil {
+		return nil, err
+	}
+	p := k.a.progress(nil)
+	defer p.Done()
+	o, err := k.f.collectors(k.a, p.Stage)
+	if err != nil {
+		return nil, err
+	}
+	s, err := cluster.Start(ctx, k.c, i.Pod.Spec.NodeName, o)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	return k.again(ctx, s, i, p.Stage)
+}
+
+// take has a collector make the package of a container, and signs it.
+func (k *clusterCapture) take(ctx context.Context, s *cluster.Session, i *kubernetes.Instance, output string, stage func(string)) (*captured, error) {
+	at, err := nodeTarget(i)
+	if err != nil {
+		return nil, err
+	}
+	out, path, err := k.a.destination(output, &target.Container{Name: packageName(i)})
+	if err != nil {
+		return nil, err
+	}
+	docs, missed := k.c.Surroundings(ctx, i)
+	req := relay.Request{
+		Target: at, URL: i.URL(), Warnings: missed,
+		Capture: relay.Capture{Memory: k.f.Memory, Freeze: k.f.Freeze, WithSecrets: k.f.WithSecrets, Remote: k.f.Remote, EncryptTo: k.f.EncryptTo},
+	}
+	for _, d := range docs {
+		req.Records = append(req.Records, relay.Record{Name: "kubernetes/" + d.Name, Origin: d.Origin, Data: d.Data})
+	}
+	res, err := s.Capture(ctx, req, out, stage)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", i.URL(), err), out.Abort())
+	}
+	got := &captured{path: path, node: res, container: &target.Container{URL: i.URL(), Name: i.Pod.Name}}
+	return got, k.finish(ctx, out, got, i.URL())
+}
+
+// nodeTarget is the container as its node's runtime names it.
+func nodeTarget(i *kubernetes.Instance) (string, error) {
+	runtime, id, ok := strings.Cut(i.ID, "://")
+	switch {
+	case i.Pod.Spec.NodeName == "":
+		return "", fmt.Errorf("%s is on no node yet: there is nothing to take", i.URL())
+	case i.ID == "":
+		why := ""
+		if i.Reason != "" {
+			why = " (" + printable.Text(i.Reason) + ")"
+		}
+		return "", fmt.Errorf("%s has not been started yet%s: there is nothing to take", i.URL(), why)
+	case ok && runtime == "containerd":
+		return "containerd://k8s.io/" + id, nil
+	case ok && runtime == "docker":
+		return "docker://" + id, nil
+	}
+	return "", fmt.Errorf("%s runs under %q, which a collector does not know yet: known are containerd and docker", i.URL(), printable.Text(runtime))
+}
+
+// finish signs what came and puts it under its name.
+func (k *clusterCapture) finish(ctx context.Context, out sink, got *captured, url string) error {
+	res := got.node
+	sum := res.SHA256
+	if got.path != "-" {
+		again, err := evidence.Resign(ctx, evidence.PartialPath(got.path), k.key, res.KeyID)
+		switch {
+		case errors.Is(err, evidence.ErrEncrypted):
+			k.a.note("%s: %v", printable.Text(got.path), err)
+		case err != nil:
+			return errors.Join(fmt.Errorf("the package that came is not the one that the collector sealed: %w", err), out.Abort())
+		default:
+			sum = again
+		}
+	}
+	if err := out.Commit(); err != nil {
+		return err
+	}
+	if got.path != "-" {
+		if err := acquire.Handled(got.path, "collected", tool, res.ID, sum, url); err != nil {
+			k.a.note("custody not recorded: %v", err)
+		}
+	}
+	if res.Stopped != "" {
+		return fmt.Errorf("the capture was stopped; what was taken until then is sealed in %s: %s", printable.Text(got.path), printable.Text(res.Stopped))
+	}
+	return nil
+}
+
+func (c *captured) nodeSummary() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "● %s\n  %s  %s", printable.Text(c.container.URL), console.Plural(c.node.Processes, "process"), console.Plural(c.node.Artifacts, "artifact"))
+	if c.node.Missed > 0 {
+		fmt.Fprintf(&b, "  not obtained or left out: %s (sherd show %s coverage.json)", console.Plural(c.node.Missed, "thing"), printable.Text(c.path))
+	}
+	fmt.Fprintf(&b, "\n  → %s   %s\n", printable.Text(c.path), console.Bytes(c.node.Size))
+	return b.String()
+}

@@ -1,0 +1,402 @@
+// Package cluster captures containers of a Kubernetes cluster: it has a collector run on the container's node for as long as that takes,
+// has it make the package, and brings the package here through the API server. The container's own pod is not touched.
+//
+// What is created is one Job in a namespace of Sherd's own, which owns the collector's pod: it has a deadline, and the cluster itself
+// removes it and its pod when it has ended, even if whoever started it is gone.
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/sherd-forensics/sherd/target/kubernetes"
+)
+
+// Labels of all that is created.
+const (
+	ManagedBy    = "app.kubernetes.io/managed-by"
+	Manager      = "sherd"
+	SessionLabel = "sherd.io/session"
+	// CreatedMark is on a namespace that a capture made and takes away again.
+	CreatedMark = "sherd.io/made-for-a-capture"
+)
+
+// Options choose how collectors run.
+type Options struct {
+	// Namespace is Sherd's own; it is made, and removed afterwards, if it is not there.
+	Namespace string
+	// Image is the collector's; Pull when the node fetches it.
+	Image string
+	Pull  corev1.PullPolicy
+	// Secrets are names of secrets in Namespace by which the image is pulled.
+	Secrets []string
+	// Deadline is when the cluster ends a collector, whatever it does.
+	Deadline time.Duration
+	// Start is how long a collector may take to come up.
+	Start time.Duration
+	// Freeze lets collectors write to the node's control groups, which freezing takes; else they see nothing of the node writable.
+	Freeze bool
+	// ContainerdAddress is the node's socket, "" for the usual places.
+	ContainerdAddress string
+	// KeepNamespace leaves the namespace to whoever runs several sessions in it.
+	KeepNamespace bool
+	// Stage is told what happens; may be nil.
+	Stage func(string)
+}
+
+// Session is a collector on one node, for any number of captures there.
+type Session struct {
+	ID   string
+	Node string
+
+	c   *kubernetes.Cluster
+	o   Options
+	pod string
+}
+
+// StartError says why no collector came up on a node.
+type StartError struct {
+	Node string
+	Why  string
+	Err  error
+}
+
+func (e *StartError) Error() string {
+	s := "no collector came up on node " + e.Node + ": " + e.Why
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+func (e *StartError) Unwrap() error { return e.Err }
+
+// Start has a collector run on a node and waits until it does. On an error nothing of it is left.
+func Start(ctx context.Context, c *kubernetes.Cluster, node string, o Options) (_ *Session, err error) {
+	id, err := randomID()
+	if err != nil {
+		return nil, err
+	}
+	s := &Session{ID: id, Node: node, c: c, o: o}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	if err := s.namespace(ctx); err != nil {
+		return nil, err
+	}
+	s.stage("starting a collector on " + node)
+	if err := s.create(ctx, job(s.ID, node, o)); err != nil {
+		return nil, err
+	}
+	if err := s.ready(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Session) stage(words string) {
+	if s.o.Stage != nil {
+		s.o.Stage(words)
+	}
+}
+
+func randomID() (string, error) {
+	var b [6]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(b[:]), nil
+}
+
+// namespace makes Sherd's namespace if it is not there, with the label by which Pod Security admits a collector.
+func (s *Session) namespace(ctx context.Context) error {
+	ns := s.c.Resource(kubernetes.Namespaces)
+	_, err := ns.Get(ctx, s.o.Namespace, metav1.GetOptions{})
+	if err == nil {
+		return nil
+	}
+	// Who may not read namespaces may still work in one that is there: creating the job tells.
+	if apierrors.IsForbidden(err) {
+		return nil
+	}
+	if !apierrors.IsNotFound(err) {
+		return s.c.Explain(err, "get", kubernetes.Namespaces, "", "")
+	}
+	_, err = ns.Create(ctx, namespaceObject(s.o.Namespace, s.ID), metav1.CreateOptions{})
+	if apierrors.IsAlreadyExists(err) {
+		return nil // another capture was faster
+	}
+	return s.c.Explain(err, "create", kubernetes.Namespaces, "", "")
+}
+
+func namespaceObject(name, session string) *unstructured.Unstructured {
+	labels := map[string]any{ManagedBy: Manager}
+	for _, mode := range []string{"enforce", "audit", "warn"} {
+		labels["pod-security.kubernetes.io/"+mode] = "privileged"
+	}
+	return &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "v1", "kind": "Namespace",
+		"metadata": map[string]any{"name": name, "labels": labels, "annotations": map[string]any{CreatedMark: session}},
+	}}
+}
+
+func (s *Session) create(ctx context.Context, j *batchv1.Job) error {
+	obj, err := runtime.DefaultUnstructuredConverter.ToUnstructured(j)
+	if err != nil {
+		return err
+	}
+	jobs := s.c.Resource(kubernetes.Jobs).Namespace(s.o.Namespace)
+	// A namespace that is just made, or is going away from the last capture, takes a moment.
+	for until := time.Now().Add(time.Minute); ; {
+		_, err = jobs.Create(ctx, &unstructured.Unstructured{Object: obj}, metav1.CreateOptions{})
+		if err == nil {
+			return nil
+		}
+		if !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) && !apierrors.IsNotFound(err) || time.Now().After(until) {
+			break
+		}
+		// Once it is gone, it is made anew.
+		if err := s.namespace(ctx); err != nil {
+			return err
+		}
+		if err := pause(ctx, 300*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	if apierrors.IsForbidden(err) && !missing(err) {
+		return &StartError{Node: s.Node, Why: "the cluster's admission refuses it", Err: err}
+	}
+	return s.c.Explain(err, "create", kubernetes.Jobs, "", s.o.Namespace)
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return nil
+	}
+}
+
+// ready waits until the collector's pod runs, and says what keeps it from it.
+func (s *Session) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.o.Start, fmt.Errorf("it did not run within %s", s.o.Start))
+	defer cancel()
+	pods := s.c.Resource(kubernetes.Pods).Namespace(s.o.Namespace)
+	o := metav1.ListOptions{LabelSelector: SessionLabel + "=" + s.ID}
+	last := "its job has made no pod yet"
+	for {
+		l, err := pods.List(ctx, o)
+		if err != nil {
+			if ctx.Err() != nil {
+				break
+			}
+			return s.c.Explain(err, "list", kubernetes.Pods, "", s.o.Namespace)
+		}
+		for i := range l.Items {
+			done, why, err := s.look(&l.Items[i])
+			if done || err != nil {
+				return err
+			}
+			if why != "" {
+				last = why
+			}
+		}
+		if len(l.Items) == 0 {
+			// It takes a moment, or admission refuses it, which only an event about the job tells.
+			if err := s.refused(ctx); err != nil {
+				return err
+			}
+			if pause(ctx, 200*time.Millisecond) != nil {
+				break
+			}
+			continue
+		}
+		o.ResourceVersion = l.GetResourceVersion()
+		w, err := pods.Watch(ctx, o)
+		if err != nil {
+			// Watching is a right of its own: asking again does as well.
+			if err := pause(ctx, 300*time.Millisecond); err != nil {
+				break
+			}
+			o.ResourceVersion = ""
+			continue
+		}
+		done, why, err := s.watch(ctx, w)
+		if done || err != nil {
+			return err
+		}
+		if why != "" {
+			last = why
+		}
+		o.ResourceVersion = ""
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return &StartError{Node: s.Node, Why: last, Err: context.Cause(ctx)}
+}
+
+// refused reports that the cluster does not let the job make its pod. Who may not read events learns it when the time is over.
+func (s *Session) refused(ctx context.Context) error {
+	l, err := s.c.Resource(kubernetes.Events).Namespace(s.o.Namespace).List(ctx, metav1.ListOptions{
+		FieldSelector: "involvedObject.kind=Job,involvedObject.name=" + jobName(s.ID) + ",reason=FailedCreate", Limit: 1})
+	if err != nil || len(l.Items) == 0 {
+		return nil //nolint:nilerr // nothing is known against it
+	}
+	why, _, err := unstructured.NestedString(l.Items[0].Object, "message")
+	if err != nil {
+		return nil //nolint:nilerr // nothing is known against it
+	}
+	return &StartError{Node: s.Node, Why: "the cluster's admission refuses its pod: " + why +
+		"; a collector needs a namespace that Pod Security lets be privileged, such as one that Sherd makes itself (--sherd-namespace)"}
+}
+
+func (s *Session) watch(ctx context.Context, w watch.Interface) (done bool, last string, err error) {
+	defer w.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false, last, nil
+		case e, ok := <-w.ResultChan():
+			if !ok {
+				return false, last, nil
+			}
+			u, is := e.Object.(*unstructured.Unstructured)
+			if !is {
+				return false, last, nil
+			}
+			done, why, err := s.look(u)
+			if done || err != nil {
+				return done, why, err
+			}
+			if why != "" {
+				last = why
+			}
+		}
+	}
+}
+
+// look says whether the collector runs, or what it waits for; an error is what waiting won't mend.
+func (s *Session) look(u *unstructured.Unstructured) (done bool, why string, err error) {
+	p := &corev1.Pod{}
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, p); err != nil {
+		return false, "", err
+	}
+	switch p.Status.Phase {
+	case corev1.PodFailed, corev1.PodSucceeded:
+		words := p.Status.Reason + " " + p.Status.Message
+		for _, st := range p.Status.ContainerStatuses {
+			if t := st.State.Terminated; t != nil {
+				words += fmt.Sprintf(" %s (exit status %d) %s", t.Reason, t.ExitCode, t.Message)
+			}
+		}
+		return false, "", &StartError{Node: s.Node, Why: "it ended at once: " + strings.TrimSpace(words)}
+	case corev1.PodRunning:
+		for _, st := range p.Status.ContainerStatuses {
+			if st.State.Running != nil {
+				s.pod = p.Name
+				return true, "", nil
+			}
+		}
+	case corev1.PodPending, corev1.PodUnknown:
+	}
+	for _, st := range p.Status.ContainerStatuses {
+		w := st.State.Waiting
+		if w == nil {
+			continue
+		}
+		switch w.Reason {
+		case "ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError", "CreateContainerError", "RunContainerError":
+			return false, "", &StartError{Node: s.Node, Why: w.Reason + ": " + w.Message}
+		case "ImagePullBackOff", "ErrImagePull":
+			return false, "", &StartError{Node: s.Node, Why: "the node can't pull the collector's image " + s.o.Image + ": " + w.Message + "; name one that it can with --collector-image"}
+		}
+		return false, strings.TrimSpace(w.Reason + " " + w.Message), nil
+	}
+	for _, c := range p.Status.Conditions {
+		if c.Status == corev1.ConditionFalse && c.Message != "" {
+			return false, c.Message, nil
+		}
+	}
+	return false, "", nil
+}
+
+// cleanupTime is how long taking away what was made may take, after a cancelled capture too.
+const cleanupTime = 20 * time.Second
+
+// Close removes the collector and, if a capture made it and nothing of Sherd's is left in it, the namespace. It works when the context
+// that Start was given has ended.
+func (s *Session) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), cleanupTime)
+	defer cancel()
+	err := removeJob(ctx, s.c, s.o.Namespace, jobName(s.ID))
+	if err == nil {
+		s.gone(ctx)
+	}
+	if s.o.KeepNamespace {
+		return err
+	}
+	return errors.Join(err, removeNamespace(ctx, s.c, s.o.Namespace, s.ID))
+}
+
+// gone waits a moment for the collector's pod to go, so that nothing is left when the program ends. Who may not list pods can't wait.
+func (s *Session) gone(ctx context.Context) {
+	for until := time.Now().Add(5 * time.Second); time.Now().Before(until); {
+		l, err := s.c.Resource(kubernetes.Pods).Namespace(s.o.Namespace).List(ctx, metav1.ListOptions{LabelSelector: SessionLabel + "=" + s.ID})
+		if err != nil || len(l.Items) == 0 || pause(ctx, 100*time.Millisecond) != nil {
+			return
+		}
+	}
+}
+
+// removeJob takes away a job with its pod.
+func removeJob(ctx context.Context, c *kubernetes.Cluster, ns, name string) error {
+	now := int64(0)
+	background := metav1.DeletePropagationBackground
+	err := c.Resource(kubernetes.Jobs).Namespace(ns).Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: &now, PropagationPolicy: &background})
+	if err == nil || apierrors.IsNotFound(err) {
+		return nil
+	}
+	return fmt.Errorf("the collector's job %s/%s is left behind until its deadline (`sherd cleanup` removes it): %w", ns, name, c.Explain(err, "delete", kubernetes.Jobs, "", ns))
+}
+
+// removeNamespace takes Sherd's namespace away if a capture made it and no other capture uses it. One that somebody else made stays.
+func removeNamespace(ctx context.Context, c *kubernetes.Cluster, ns, id string) error {
+	u, err := c.Resource(kubernetes.Namespaces).Get(ctx, ns, metav1.GetOptions{})
+	if err != nil || u.GetAnnotations()[CreatedMark] == "" || u.GetDeletionTimestamp() != nil {
+		return nil //nolint:nilerr // who may not read it has not made it
+	}
+	l, err := c.Resource(kubernetes.Jobs).Namespace(ns).List(ctx, metav1.ListOptions{LabelSelector: ManagedBy + "=" + Manager})
+	switch {
+	case err != nil && u.GetAnnotations()[CreatedMark] != id:
+		return nil //nolint:nilerr // who may not see whether it is used leaves it to whoever made it
+	case err == nil:
+		for i := range l.Items {
+			if l.Items[i].GetDeletionTimestamp() == nil && l.Items[i].GetLabels()[SessionLabel] != id {
+				return nil // the last capture takes it away
+			}
+		}
+	}
+	if err := c.Resource(kubernetes.Namespaces).Delete(ctx, ns, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("the namespace %s is left behind (`sherd cleanup` removes it): %w", ns, c.Explain(err, "delete", kubernetes.Namespaces, "", ""))
+	}
+	return nil
+}

@@ -1,0 +1,159 @@
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/remotecommand"
+	"k8s.io/streaming/pkg/httpstream"
+
+	"github.com/sherd-forensics/sherd/collect/relay"
+	"github.com/sherd-forensics/sherd/target/kubernetes"
+)
+
+// tries is how often a broken stream is taken up again without a byte of progress, with a pause in between that grows.
+const tries = 8
+
+// Capture has the collector make a package and writes it to w. A stream that breaks is taken up where it was cut: the package
+// waits on the node.
+func (s *Session) Capture(ctx context.Context, req relay.Request, w io.Writer, stage func(string)) (*relay.Result, error) {
+	if req.Job == "" {
+		id, err := randomID()
+		if err != nil {
+			return nil, err
+		}
+		req.Job = id
+	}
+	out := &counted{w: w}
+	for failed := 0; ; {
+		before := out.n
+		req.Offset = out.n
+		res, err := s.ask(ctx, &req, out, stage)
+		if err == nil {
+			return res, nil
+		}
+		var broken *relay.BrokenError
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if !errors.As(err, &broken) || req.Direct {
+			return nil, err
+		}
+		if failed++; out.n > before {
+			failed = 0
+		}
+		if failed > tries {
+			return nil, fmt.Errorf("%w; it was asked for again %d times", err, tries)
+		}
+		if err := s.alive(ctx); err != nil {
+			return nil, err
+		}
+		s.stage(fmt.Sprintf("the stream broke off at %d bytes and is taken up again", out.n))
+		if err := pause(ctx, time.Duration(failed*failed)*250*time.Millisecond); err != nil {
+			return nil, err
+		}
+		req.Records = nil // the collector has them
+	}
+}
+
+// alive tells a collector that is gone from a server that does not answer for a while.
+func (s *Session) alive(ctx context.Context) error {
+	u, err := s.c.Resource(kubernetes.Pods).Namespace(s.o.Namespace).Get(ctx, s.pod, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return errors.New("the collector's pod was deleted while it made the package: what came until then can't be completed")
+	}
+	if err != nil {
+		return nil //nolint:nilerr // the server may come back
+	}
+	if done, _, err := s.look(u); err != nil && !done {
+		return fmt.Errorf("the collector ended while it made the package: %w", err)
+	}
+	return nil
+}
+
+type counted struct {
+	w io.Writer
+	n int64
+}
+
+func (c *counted) Write(b []byte) (int, error) {
+	n, err := c.w.Write(b)
+	c.n += int64(n)
+	return n, err
+}
+
+// ask runs `sherd-collector ask` in the collector's own pod, and reads its answer.
+func (s *Session) ask(ctx context.Context, req *relay.Request, w io.Writer, stage func(string)) (*relay.Result, error) {
+	var question bytes.Buffer
+	if err := relay.WriteRequest(&question, req); err != nil {
+		return nil, err
+	}
+	exec, err := s.exec([]string{"/sherd-collector", "ask", "--dir", "/spool/sherd"})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	pr, pw := io.Pipe()
+	var said bytes.Buffer
+	go func() {
+		err := exec.StreamWithContext(ctx, remotecommand.StreamOptions{Stdin: &question, Stdout: pw, Stderr: &limited{&said, 64 << 10}})
+		if err == nil {
+			err = io.ErrUnexpectedEOF // the result ends the reading before
+		}
+		pw.CloseWithError(err)
+	}()
+	res, err := relay.Fetch(pr, w, stage)
+	pr.CloseWithError(io.ErrClosedPipe)
+	var broken *relay.BrokenError
+	if errors.As(err, &broken) {
+		if apierrors.IsForbidden(broken.Err) {
+			return nil, s.c.Explain(broken.Err, "create", kubernetes.Pods, "exec", s.o.Namespace)
+		}
+		if said.Len() > 0 {
+			broken.Err = fmt.Errorf("%w (%s)", broken.Err, bytes.TrimSpace(said.Bytes()))
+		}
+	}
+	return res, err
+}
+
+type limited struct {
+	b   *bytes.Buffer
+	max int
+}
+
+func (l *limited) Write(p []byte) (int, error) {
+	l.b.Write(p[:min(len(p), max(0, l.max-l.b.Len()))])
+	return len(p), nil
+}
+
+// exec prepares a command in the collector's pod: over a websocket, and for servers before 1.30 over SPDY. The address is put together
+// by hand: the generated client that would do it brings every kind of object along.
+func (s *Session) exec(argv []string) (remotecommand.Executor, error) {
+	cfg := s.c.Streaming()
+	base, _, err := rest.DefaultServerUrlFor(cfg)
+	if err != nil {
+		return nil, err
+	}
+	u := base.JoinPath("api/v1/namespaces", s.o.Namespace, "pods", s.pod, "exec")
+	u.RawQuery = url.Values{"container": {container}, "command": argv, "stdin": {"true"}, "stdout": {"true"}, "stderr": {"true"}}.Encode()
+	spdy, err := remotecommand.NewSPDYExecutor(cfg, "POST", u)
+	if err != nil {
+		return nil, err
+	}
+	ws, err := remotecommand.NewWebSocketExecutor(cfg, "GET", u.String())
+	if err != nil {
+		return nil, err
+	}
+	return remotecommand.NewFallbackExecutor(ws, spdy, func(err error) bool {
+		return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
+	})
+}

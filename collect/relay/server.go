@@ -1,0 +1,322 @@
+package relay
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// Capturer makes the package of a request, writing it to w. It is the collector's.
+type Capturer func(ctx context.Context, r *Request, w io.Writer, stage func(string)) (*Result, error)
+
+// Server is the collector's long-lived process: it makes packages on request, each once, and serves them from any offset.
+type Server struct {
+	// Dir is where packages lie until the process ends: a folder of its own.
+	Dir     string
+	Capture Capturer
+	// Idle ends Serve when nobody has asked for anything that long; 0 never.
+	Idle time.Duration
+
+	mu   sync.Mutex
+	jobs map[string]*job
+	busy int
+	last time.Time
+}
+
+// maxJobs bounds the packages of one process.
+const maxJobs = 256
+
+// job is one package in the making, or made.
+type job struct {
+	mu     sync.Mutex
+	grown  *sync.Cond
+	path   string
+	size   int64
+	stages []string
+	done   bool
+	result *Result
+	err    error
+}
+
+// Serve answers until ctx ends, which also ends captures, or until it was idle for long.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.mu.Lock()
+	s.jobs, s.last = map[string]*job{}, time.Now()
+	s.mu.Unlock()
+	context.AfterFunc(ctx, func() { l.Close() })
+	if s.Idle > 0 {
+		go s.watch(ctx, cancel)
+	}
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		wait.Go(func() {
+			defer c.Close()
+			stop := context.AfterFunc(ctx, func() { c.Close() })
+			defer stop()
+			s.begin(1)
+			defer s.begin(-1)
+			s.answer(ctx, c)
+		})
+	}
+}
+
+func (s *Server) begin(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.busy += n
+	s.last = time.Now()
+}
+
+func (s *Server) watch(ctx context.Context, cancel func()) {
+	t := time.NewTicker(max(s.Idle/10, 10*time.Millisecond))
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			s.mu.Lock()
+			idle := s.busy == 0 && time.Since(s.last) > s.Idle
+			s.mu.Unlock()
+			if idle {
+				cancel()
+				return
+			}
+		}
+	}
+}
+
+// answer serves one question.
+func (s *Server) answer(ctx context.Context, c io.ReadWriter) {
+	w := bufio.NewWriterSize(c, 128<<10)
+	req, err := readRequest(c)
+	if err == nil {
+		if req.Direct {
+			err = s.direct(ctx, req, w)
+		} else {
+			err = s.serve(ctx, req, w)
+		}
+	}
+	if err != nil {
+		// Who asked may be gone: then nobody reads why.
+		_ = writeFrame(w, kindError, clip(err.Error()))
+	}
+	_ = w.Flush()
+}
+
+func clip(s string) []byte { return []byte(s[:min(len(s), maxWords)]) }
+
+// direct makes a package for one who asked, without a file.
+func (s *Server) direct(ctx context.Context, req *Request, w *bufio.Writer) error {
+	if req.Offset != 0 {
+		return errors.New("a package that is not kept on the node can't be continued")
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var mu sync.Mutex
+	out := frames{mu: &mu, w: w, gone: cancel}
+	res, err := s.Capture(ctx, req, out, func(stage string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if writeFrame(w, kindStage, clip(stage)) != nil || w.Flush() != nil {
+			cancel()
+		}
+	})
+	if err != nil {
+		return err
+	}
+	b, err := json.Marshal(res)
+	if err != nil {
+		return err
+	}
+	return writeFrame(w, kindResult, b)
+}
+
+// frames writes a package as frames, between those of stages.
+type frames struct {
+	mu   *sync.Mutex
+	w    io.Writer
+	gone func()
+}
+
+func (f frames) Write(b []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := 0
+	for n < len(b) {
+		part := b[n:min(len(b), n+maxFrame)]
+		if err := writeFrame(f.w, kindData, part); err != nil {
+			f.gone()
+			return n, err
+		}
+		n += len(part)
+	}
+	return n, nil
+}
+
+// start finds a job or begins it.
+func (s *Server) start(ctx context.Context, req *Request) (*job, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if j, ok := s.jobs[req.Job]; ok {
+		return j, nil
+	}
+	if req.Offset != 0 {
+		return nil, fmt.Errorf("the capture %s is not known to this collector: it was started anew, and what it had is gone", req.Job)
+	}
+	if len(s.jobs) >= maxJobs {
+		return nil, fmt.Errorf("this collector has made %d packages, and makes no more", maxJobs)
+	}
+	path := filepath.Join(s.Dir, req.Job+".sherd")
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("a place for the package: %w", err)
+	}
+	j := &job{path: path}
+	j.grown = sync.NewCond(&j.mu)
+	s.jobs[req.Job] = j
+	s.busy++
+	go func() {
+		defer s.begin(-1)
+		res, err := s.Capture(ctx, req, &spool{f, j}, j.stage)
+		err = errors.Join(err, f.Close())
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.done, j.result, j.err = true, res, err
+		j.grown.Broadcast()
+	}()
+	return j, nil
+}
+
+func (j *job) stage(words string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.stages) < 1000 {
+		j.stages = append(j.stages, words)
+	}
+	j.grown.Broadcast()
+}
+
+// spool writes a job's package and tells those who wait for it.
+type spool struct {
+	f *os.File
+	j *job
+}
+
+func (s *spool) Write(b []byte) (int, error) {
+	n, err := s.f.Write(b)
+	s.j.mu.Lock()
+	defer s.j.mu.Unlock()
+	s.j.size += int64(n)
+	s.j.grown.Broadcast()
+	return n, err
+}
+
+// serve sends a job's package from an offset on, as it grows, and its result.
+func (s *Server) serve(ctx context.Context, req *Request, w *bufio.Writer) error {
+	j, err := s.start(ctx, req)
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(j.path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	stop := context.AfterFunc(ctx, func() {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.grown.Broadcast()
+	})
+	defer stop()
+	buf := make([]byte, 256<<10)
+	at, told := req.Offset, 0
+	for {
+		size, stages, done := j.wait(ctx, at, told)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		for _, st := range stages {
+			if err := writeFrame(w, kindStage, clip(st)); err != nil {
+				return err
+			}
+			told++
+		}
+		if at > size && done {
+			return fmt.Errorf("the package has %d bytes, and those from %d on are asked for", size, at)
+		}
+		for at < size {
+			n, err := f.ReadAt(buf[:min(int64(len(buf)), size-at)], at)
+			if err != nil && !errors.Is(err, io.EOF) || n == 0 {
+				return fmt.Errorf("reading the package on the node at %d: %w", at, err)
+			}
+			if err := writeFrame(w, kindData, buf[:n]); err != nil {
+				return err
+			}
+			at += int64(n)
+		}
+		if err := w.Flush(); err != nil {
+			return err
+		}
+		if done {
+			break
+		}
+	}
+	if j.err != nil {
+		return j.err
+	}
+	b, err := json.Marshal(j.result)
+	if err != nil {
+		return err
+	}
+	return writeFrame(w, kindResult, b)
+}
+
+// wait returns when there is more than was sent, or no more to come.
+func (j *job) wait(ctx context.Context, at int64, told int) (size int64, stages []string, done bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for j.size <= at && len(j.stages) == told && !j.done && ctx.Err() == nil {
+		j.grown.Wait()
+	}
+	return j.size, j.stages[told:], j.done
+}
+
+// Ask passes one question from in on to the server at the socket, and its answer to out.
+func Ask(ctx context.Context, socket string, in io.Reader, out io.Writer) error {
+	req, err := readRequest(in)
+	if err != nil {
+		return err
+	}
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "unix", socket)
+	if err != nil {
+		return fmt.Errorf("the collector's own process does not answer: %w", err)
+	}
+	defer c.Close()
+	stop := context.AfterFunc(ctx, func() { c.Close() })
+	defer stop()
+	if err := WriteRequest(c, req); err != nil {
+		return err
+	}
+	_, err = io.Copy(out, c)
+	return err
+}
