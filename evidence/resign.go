@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 )
 
 // Resign puts key's signature in the place of that of a collector which signed with a key made for this package alone, whose fingerprint is
@@ -62,7 +63,7 @@ func Resign(ctx context.Context, path string, key *Key, collector string) (sum s
 		return "", &AlteredError{Path: path, Problems: []string{"it was changed while it was looked at"}}
 	}
 	frames[n-1] = frameInfo{Compressed: uint32(len(env))}
-	tail := append(env, encodeSeekTable(frames)...)
+	tail := slices.Concat(env, encodeSeekTable(frames))
 	if _, err := f.WriteAt(tail, end); err != nil {
 		return "", fmt.Errorf("signing the package: %w", err)
 	}
