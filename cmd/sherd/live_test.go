@@ -128,8 +128,12 @@ func (i investigated) scope() string {
 func TestLiveAttacks(t *testing.T) {
 	l := lab.Need(t, "docker", "containerd", "podman")
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
-	for _, runtime := range []string{"docker", "containerd", "podman"} {
-		for _, a := range lab.Attacks() {
+	for k, runtime := range []string{"docker", "containerd", "podman"} {
+		for n, a := range lab.Attacks() {
+			// Under the race detector, which is after our code and not after theirs, each attack is carried out once.
+			if os.Getenv("SHERD_RACE") != "" && n%3 != k {
+				continue
+			}
 			t.Run(runtime+"/"+a.Name, func(t *testing.T) {
 				spec := lab.RunSpec{Runtime: runtime, Image: a.Image, Name: "victim"}
 				if a.Root {
