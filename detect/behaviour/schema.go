@@ -83,6 +83,11 @@ func ofProcess(name string, t *cel.Type, about, file string, get func(o *object,
 }
 
 func processFields() []field {
+	return slices.Concat(processItself(), processRights(), processAround())
+}
+
+// processItself is what a process is and runs.
+func processItself() []field {
 	type P = *detect.Process
 	f := ofProcess
 	return []field{
@@ -108,6 +113,14 @@ func processFields() []field {
 		f("translates", truthType, "whether it makes code while it runs, by its program or a library of the image", "", func(o *object, p P) (ref.Val, error) { return truth(o.in.f.Translates(p)) }),
 		f("relation", textType, "why it is the container's: cgroup, namespaces, descendant", "", func(o *object, p P) (ref.Val, error) { return o.text(p.Relation) }),
 		f("started", timeType, "when it started", "stat", func(_ *object, p P) (ref.Val, error) { return moment(p.StartTime, "start time") }),
+	}
+}
+
+// processRights is what a process may do and use.
+func processRights() []field {
+	type P = *detect.Process
+	f := ofProcess
+	return []field{
 		f("uid", numberType, "its real user", "status", func(_ *object, p P) (ref.Val, error) { return number(p.UID) }),
 		f("euid", numberType, "its effective user", "status", func(_ *object, p P) (ref.Val, error) { return number(p.EUID) }),
 		f("gid", numberType, "its real group", "status", func(_ *object, p P) (ref.Val, error) { return number(p.GID) }),
@@ -133,6 +146,14 @@ func processFields() []field {
 		f("threads", numberType, "how many threads it has", "stat", func(_ *object, p P) (ref.Val, error) { return number(p.Threads) }),
 		f("cpu", spanType, "the processor time that it spent", "stat", func(_ *object, p P) (ref.Val, error) { return span(time.Duration(p.CPUTime)) }),
 		f("memory", numberType, "bytes of it that are in memory", "stat", func(_ *object, p P) (ref.Val, error) { return number(p.RSS) }),
+	}
+}
+
+// processAround leads from a process to others and to what it has.
+func processAround() []field {
+	type P = *detect.Process
+	f := ofProcess
+	return []field{
 		f("parent", typeOf("process"), "the process that started it or took it over; absent if that is none of the container's", "stat", func(o *object, p P) (ref.Val, error) {
 			up := o.in.f.Process(p.PPID)
 			return o.maybe(processKind, up, up != nil && up != p, "parent in the container")
