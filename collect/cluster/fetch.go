@@ -3,8 +3,11 @@ package cluster
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"net/url"
 	"time"
@@ -32,13 +35,13 @@ func (s *Session) Capture(ctx context.Context, req relay.Request, w io.Writer, s
 		}
 		req.Job = id
 	}
-	out := &counted{w: w}
+	out := &received{w: w, sum: sha256.New()}
 	for failed := 0; ; {
 		before := out.n
 		req.Offset = out.n
 		res, err := s.ask(ctx, &req, out, stage)
 		if err == nil {
-			return res, nil
+			return res, out.check(res)
 		}
 		var broken *relay.BrokenError
 		if ctx.Err() != nil {
@@ -60,7 +63,10 @@ func (s *Session) Capture(ctx context.Context, req relay.Request, w io.Writer, s
 		if err := pause(ctx, time.Duration(failed*failed)*250*time.Millisecond); err != nil {
 			return nil, err
 		}
-		req.Records = nil // the collector has them
+		// A collector that has begun the package has the documents. One that never heard of it would make it without them.
+		if out.n > 0 {
+			req.Records = nil
+		}
 	}
 }
 
@@ -79,15 +85,26 @@ func (s *Session) alive(ctx context.Context) error {
 	return nil
 }
 
-type counted struct {
-	w io.Writer
-	n int64
+// received is what has come of a package.
+type received struct {
+	w   io.Writer
+	n   int64
+	sum hash.Hash
 }
 
-func (c *counted) Write(b []byte) (int, error) {
-	n, err := c.w.Write(b)
-	c.n += int64(n)
+func (r *received) Write(b []byte) (int, error) {
+	n, err := r.w.Write(b)
+	r.n += int64(n)
+	r.sum.Write(b[:n])
 	return n, err
+}
+
+// check holds what came against what the collector says that it made. An encrypted package can't be verified here in any other way.
+func (r *received) check(res *relay.Result) error {
+	if got := hex.EncodeToString(r.sum.Sum(nil)); r.n != res.Size || got != res.SHA256 {
+		return fmt.Errorf("what came is not what the collector made: %d bytes with the SHA-256 %s, instead of %d with %s", r.n, got, res.Size, res.SHA256)
+	}
+	return nil
 }
 
 // ask runs `sherd-collector ask` in the collector's own pod, and reads its answer.
