@@ -5,10 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sherd-forensics/sherd/internal/thread"
 )
 
 // Netlink (RFC 3549, netlink(7)) is spoken raw: sockets come by the hundred thousand and are written out as they
@@ -44,33 +45,15 @@ func enter(nsPath string, here bool) (*handles, error) {
 		return nil, &os.PathError{Op: "open", Path: nsPath, Err: err}
 	}
 	defer unix.Close(fd)
-	type result struct {
-		h   *handles
-		err error
-	}
-	done := make(chan result, 1)
-	var thread func()
-	thread = func() {
-		// Never unlocked: the runtime ends the thread with its goroutine, so no other code runs in the namespace.
-		runtime.LockOSThread()
-		if unix.Gettid() == unix.Getpid() {
-			// The first thread can't end: it would stay in the target's namespace and /proc/self would show it there.
-			next := make(chan struct{})
-			go func() { defer close(next); thread() }()
-			<-next
-			runtime.UnlockOSThread()
+	var h *handles
+	thread.Apart(func() {
+		if err = unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
+			err = fmt.Errorf("setns into %s: %w", nsPath, err)
 			return
 		}
-		if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
-			done <- result{err: fmt.Errorf("setns into %s: %w", nsPath, err)}
-			return
-		}
-		h, err := open()
-		done <- result{h, err}
-	}
-	go thread()
-	r := <-done
-	return r.h, r.err
+		h, err = open()
+	})
+	return h, err
 }
 
 func open() (*handles, error) {

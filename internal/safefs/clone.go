@@ -3,9 +3,10 @@ package safefs
 import (
 	"errors"
 	"fmt"
-	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sherd-forensics/sherd/internal/thread"
 )
 
 // cloneMount makes a detached clone of the mount below h that shows the same files and is read-only, noatime and
@@ -53,16 +54,9 @@ func cloneHere(fd int, recursive bool) (int, error) {
 	return n, nil
 }
 
-func cloneThere(fd int, ns string, recursive bool) (int, error) {
-	type answer struct {
-		fd  int
-		err error
-	}
-	ch := make(chan answer, 1)
-	go func() {
-		// Never unlocked: the runtime ends the thread with the goroutine, and with it its view of that namespace.
-		runtime.LockOSThread()
-		n, err := func() (int, error) {
+func cloneThere(fd int, ns string, recursive bool) (n int, err error) {
+	thread.Apart(func() {
+		n, err = func() (int, error) {
 			nsfd, err := unix.Open(ns, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 			if err != nil {
 				return -1, err
@@ -76,8 +70,6 @@ func cloneThere(fd int, ns string, recursive bool) (int, error) {
 			}
 			return cloneHere(fd, recursive)
 		}()
-		ch <- answer{n, err}
-	}()
-	a := <-ch
-	return a.fd, a.err
+	})
+	return n, err
 }
