@@ -24,6 +24,7 @@ type app struct {
 	places   acquire.Places
 	cluster  kubernetes.Access
 	ids      []string // files with age identities
+	reveal   bool     // secrets in events
 }
 
 func (a *app) flags(root *cobra.Command) {

@@ -47,6 +47,7 @@ artifact and the bytes that prove it, where the format has a place for them. For
 	c.Flags().StringVarP(&f.output, "output", "o", "-", "write to `FILE`, - for standard output")
 	c.Flags().StringVar(&f.query, "query", "", "the query, instead of the last arguments")
 	a.identityFlag(c)
+	a.revealFlag(c)
 	return c
 }
 

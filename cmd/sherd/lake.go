@@ -103,6 +103,9 @@ func (a *app) openTimeline(ctx context.Context, paths []string) (_ *timeline, er
 		return nil, err
 	}
 	t.Engine = e
+	if !a.reveal {
+		t.Engine = veiled{e}
+	}
 	return t, nil
 }
 

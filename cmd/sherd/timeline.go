@@ -89,6 +89,7 @@ time:last 2h), around:TIME±5m, src_ip:10.0.0.0/8, AND OR NOT and parentheses. d
 	fl.StringArrayVar(&f.sigma, "sigma", nil, "only events that match a Sigma rule of `FILE|DIR` (repeatable)")
 	fl.BoolVar(&f.wide, "wide", false, "don't cut messages at the terminal's width")
 	a.identityFlag(c)
+	a.revealFlag(c)
 	return c
 }
 

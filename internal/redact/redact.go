@@ -81,8 +81,54 @@ func Find(b []byte) []Secret {
 // name matches names of variables, options and fields that usually hold secrets.
 var name = regexp.MustCompile(`(?i)(PASS(WORD|WD|PHRASE)?$|PASSWORD|SECRET|TOKEN|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|ENCRYPTION_?KEY|SIGNING_?KEY|CREDENTIAL|_DSN$|^DSN$|DATABASE_URL|CONNECTION_?STRING|_PAT$|MONGO(DB)?_UR[IL]|REDIS_URL|AMQP_URL)`)
 
+// fragments are what every name that matches has in it, in lower case with dashes as underscores, by first letter. Most texts have none,
+// and are spared the expressions below.
+var fragments = func() (by [256][]string) {
+	for _, f := range []string{"pass", "secret", "token", "key", "credential", "dsn", "database_url", "connection", "_pat", "mongo", "redis_url", "amqp_url"} {
+		by[f[0]] = append(by[f[0]], f)
+	}
+	for c := byte('a'); c <= 'z'; c++ {
+		by[c-'a'+'A'] = by[c]
+	}
+	by['-'] = by['_']
+	return by
+}()
+
+// telling reports whether a name that usually holds a secret may be in b.
+func telling(b []byte) bool {
+	for i, c := range b {
+		for _, f := range fragments[c] {
+			if len(b)-i >= len(f) && fold(b[i:i+len(f)], f) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func fold(b []byte, f string) bool {
+	for i, c := range b {
+		switch {
+		case c >= 'A' && c <= 'Z':
+			c += 'a' - 'A'
+		case c == '-':
+			c = '_'
+		}
+		if c != f[i] {
+			return false
+		}
+	}
+	return true
+}
+
 // Name reports whether a variable, an option or a field of that name usually holds a secret.
-func Name(s string) bool { return name.MatchString(strings.ReplaceAll(s, "-", "_")) }
+func Name(s string) bool {
+	s = strings.ReplaceAll(s, "-", "_")
+	return name.MatchString(s) && !about.MatchString(s)
+}
+
+// about matches names of what only tells of a secret: a manifest's secretName.
+var about = regexp.MustCompile(`(?i)(SECRET|TOKEN|KEY|CREDENTIAL)S?_?(NAME|TYPE|REF)$`)
 
 // Span is a part of a run of bytes.
 type Span struct{ From, To int }
@@ -93,7 +139,7 @@ var (
 	userinfo = regexp.MustCompile(`[a-z][a-z0-9+.-]{1,20}://[^\s/?#@:"'<>\x00]{0,128}:([^\s/?#@"'<>\x00]{1,256})@`)
 )
 
-// Spans lists what of b must not be shown, in order and apart: keys and tokens beyond what says their kind, values behind telling names,
+// spans lists what of b must not be shown, in order and apart: keys and tokens beyond what says their kind, values behind telling names,
 // and passwords in URLs. strict leaves out what stands behind a colon, as it does in prose.
 func spans(b []byte, strict bool) []Span {
 	var out []Span
@@ -105,6 +151,28 @@ func spans(b []byte, strict bool) []Span {
 	for _, s := range Find(b) {
 		hide(s.Offset+s.Shown, s.Offset+s.Length)
 	}
+	if telling(b) {
+		named(b, strict, hide)
+	}
+	if bytes.Contains(b, []byte("://")) {
+		for _, m := range userinfo.FindAllSubmatchIndex(b, -1) {
+			hide(m[2], m[3])
+		}
+	}
+	slices.SortFunc(out, func(a, b Span) int { return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To)) })
+	joined := out[:0]
+	for _, s := range out {
+		if n := len(joined); n > 0 && s.From <= joined[n-1].To {
+			joined[n-1].To = max(joined[n-1].To, s.To)
+			continue
+		}
+		joined = append(joined, s)
+	}
+	return joined
+}
+
+// named finds the values behind telling names.
+func named(b []byte, strict bool, hide func(from, to int)) {
 	for _, m := range assigned.FindAllSubmatchIndex(b, -1) {
 		sep := b[m[4]:m[5]]
 		quoted := bytes.ContainsAny(sep, `"'`)
@@ -119,19 +187,6 @@ func spans(b []byte, strict bool) []Span {
 		}
 		hide(m[5], m[5]+valueEnd(b, m[5], m[5], b[m[4]:m[5]]))
 	}
-	for _, m := range userinfo.FindAllSubmatchIndex(b, -1) {
-		hide(m[2], m[3])
-	}
-	slices.SortFunc(out, func(a, b Span) int { return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To)) })
-	joined := out[:0]
-	for _, s := range out {
-		if n := len(joined); n > 0 && s.From <= joined[n-1].To {
-			joined[n-1].To = max(joined[n-1].To, s.To)
-			continue
-		}
-		joined = append(joined, s)
-	}
-	return joined
 }
 
 // valueEnd is how long the value at b[at:] is, behind a name at b[from:] and sep.

@@ -119,3 +119,34 @@ func FuzzFind(f *testing.F) {
 		_ = Text(string(b))
 	})
 }
+
+// What Name takes for a secret's name is not passed over.
+func TestTelling(t *testing.T) {
+	for _, n := range []string{"PASS", "DB_PASS", "password", "passwd", "Passphrase", "client_secret", "X-Auth-Token", "api_key", "APIKEY", "access-key", "private_key",
+		"encryption-key", "SIGNINGKEY", "credentials", "sentry_dsn", "DSN", "DATABASE_URL", "database-url", "connection_string", "ConnectionString", "GH_PAT", "gh-pat", "MONGO_URL",
+		"mongodb_uri", "REDIS_URL", "redis-url", "amqp_url"} {
+		if !Name(n) {
+			t.Errorf("%s is no secret's name", n)
+		}
+		if !telling([]byte("a=b " + n)) {
+			t.Errorf("%s is passed over", n)
+		}
+	}
+	if telling([]byte(`10.0.0.1 - - "GET /shop/path?id=7 HTTP/1.1" 200 512`)) {
+		t.Error("an ordinary line is looked at closely")
+	}
+}
+
+func BenchmarkText(b *testing.B) {
+	for name, s := range map[string]string{
+		"ordinary": `10.88.77.1 - - [29/Nov/2026:00:42:47 +0000] "GET /shop/cart?id=7712&view=full HTTP/1.1" 200 5123 "-" "Mozilla/5.0 (X11; Linux x86_64)"`,
+		"telling":  `level=info msg="connected" DATABASE_URL=postgres://shop:hunter2@db/shop attempt=3 took=12ms`,
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(s)))
+			for b.Loop() {
+				Text(s)
+			}
+		})
+	}
+}
