@@ -58,7 +58,7 @@ collection can be loaded.`,
 			for _, r := range all {
 				rows = append(rows, []string{r.ID, string(r.Severity), r.Technique, r.Title})
 			}
-			console.Table(a.out, console.Width(a.out), []string{"RULE", "SEVERITY", "ATT&CK", "WHAT"}, rows)
+			console.Table(a.out, console.TableWidth(a.out), []string{"RULE", "SEVERITY", "ATT&CK", "WHAT"}, rows)
 			return nil
 		},
 	}
@@ -181,7 +181,7 @@ func (a *app) checkTable(set *ruleset.Set) {
 	for _, l := range slices.Sorted(maps.Keys(set.Loaded)) {
 		rows = append(rows, []string{l, fmt.Sprint(set.Loaded[l])})
 	}
-	console.Table(a.out, console.Width(a.out), []string{"LANGUAGE", "LOADED"}, rows)
+	console.Table(a.out, console.TableWidth(a.out), []string{"LANGUAGE", "LOADED"}, rows)
 	type group struct {
 		why   string
 		first detect.Refusal
@@ -210,7 +210,7 @@ func (a *app) checkTable(set *ruleset.Set) {
 		rows = append(rows, []string{fmt.Sprint(g.count), printable.Text(g.why), fmt.Sprintf("%s:%d", printable.Text(g.first.File), g.first.Line)})
 	}
 	fmt.Fprintln(a.out)
-	console.Table(a.out, max(console.Width(a.out), 160), []string{"REFUSED", "WHY", "FIRST"}, rows)
+	console.Table(a.out, max(console.TableWidth(a.out), 160), []string{"REFUSED", "WHY", "FIRST"}, rows)
 }
 
 // inference lists the rules of the provenance graph.
@@ -219,7 +219,7 @@ func (a *app) inference() {
 	for _, r := range graph.Rules() {
 		rows = append(rows, []string{r.Name, string(r.Verb), fmt.Sprintf("%.2f", r.Confidence), r.Concludes})
 	}
-	console.Table(a.out, console.Width(a.out), []string{"RULE", "EDGE", "AT MOST", "CONCLUDES"}, rows)
+	console.Table(a.out, console.TableWidth(a.out), []string{"RULE", "EDGE", "AT MOST", "CONCLUDES"}, rows)
 }
 
 // explain prints one rule whole.

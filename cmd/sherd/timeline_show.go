@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"strings"
 	"time"
 
@@ -157,9 +156,9 @@ func (v *view) table(ctx context.Context, w io.Writer) error {
 	}
 	kinds, whos, times := 0, 0, 0
 	one := alone(page.Rows)
-	narrow, width := whoWidth, console.Width(v.app.out)
-	if f.wide || f.output != "" || !console.IsTerminal(v.app.out) && os.Getenv("COLUMNS") == "" {
-		width = math.MaxInt32 // nothing to fit: a pipe gets whole lines
+	narrow, width := whoWidth, console.TableWidth(v.app.out)
+	if f.wide || f.output != "" {
+		width = console.Unbounded
 	}
 	if width < 120 {
 		narrow = whoWidth / 2
@@ -358,7 +357,7 @@ func (v *view) coverage(w io.Writer) {
 			}
 			rows = append(rows, []string{a.Artifact, parser, n, a.Why})
 		}
-		console.Table(w, max(console.Width(v.app.out), 100), []string{"ARTIFACT", "PARSER", "EVENTS", ""}, rows)
+		console.Table(w, max(console.TableWidth(v.app.out), 100), []string{"ARTIFACT", "PARSER", "EVENTS", ""}, rows)
 		if len(l.Report.Skips) == 0 {
 			continue
 		}
@@ -367,7 +366,7 @@ func (v *view) coverage(w io.Writer) {
 		for _, s := range l.Report.Skips {
 			rows = append(rows, []string{s.Artifact, fmt.Sprintf("+%d", s.Offset), humanize.Comma(s.Count), console.Bytes(s.Bytes), s.Reason})
 		}
-		console.Table(w, max(console.Width(v.app.out), 100), []string{"SKIPPED IN", "FIRST AT", "TIMES", "BYTES", "WHY"}, rows)
+		console.Table(w, max(console.TableWidth(v.app.out), 100), []string{"SKIPPED IN", "FIRST AT", "TIMES", "BYTES", "WHY"}, rows)
 	}
 }
 

@@ -46,6 +46,17 @@ func Width(w any) int {
 	return DefaultWidth
 }
 
+// Unbounded is a width that nothing is cut at.
+const Unbounded = 1<<31 - 1
+
+// TableWidth is how wide a table on w may be: the terminal's width, what COLUMNS says, and in a pipe, where nothing is to fit, Unbounded.
+func TableWidth(w any) int {
+	if !IsTerminal(w) && os.Getenv("COLUMNS") == "" {
+		return Unbounded
+	}
+	return Width(w)
+}
+
 // Bytes is a size for people, in binary units.
 func Bytes(n int64) string {
 	if n < 0 {
