@@ -82,6 +82,9 @@ func (l *Lab) startKubernetes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := l.compileCRIU(ctx, bin); err != nil {
+		return err
+	}
 	if err := c.nodeAddress(ctx); err != nil {
 		return fmt.Errorf("the node's address: %w", err)
 	}

@@ -45,6 +45,16 @@ header lzma.h liblzma-dev
 header bzlib.h libbz2-dev
 header zlib.h zlib1g-dev
 header openssl/evp.h libssl-dev
+# criu, which the lab compiles for its cluster's checkpoints.
+want protoc protobuf-compiler
+want protoc-c protobuf-c-compiler
+header protobuf-c/protobuf-c.h libprotobuf-c-dev
+header google/protobuf/descriptor.proto libprotobuf-dev
+header libnl3/netlink/netlink.h libnl-3-dev
+header libnet.h libnet1-dev
+header sys/capability.h libcap-dev
+header bsd/string.h libbsd-dev
+header uuid/uuid.h uuid-dev
 [ -e /usr/lib/cni/bridge ] || need+=(containernetworking-plugins)
 [ -e /usr/lib/python3/dist-packages/venv ] || python3 -c "import ensurepip" 2>/dev/null || need+=(python3-venv)
 [ -e /etc/ssl/certs/ca-certificates.crt ] || need+=(ca-certificates)
