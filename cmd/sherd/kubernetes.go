@@ -14,6 +14,7 @@ import (
 	"github.com/sherd-forensics/sherd/cmd/internal/console"
 	"github.com/sherd-forensics/sherd/collect/cluster"
 	"github.com/sherd-forensics/sherd/collect/relay"
+	"github.com/sherd-forensics/sherd/collect/surroundings"
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/internal/printable"
 	"github.com/sherd-forensics/sherd/target"
@@ -115,7 +116,7 @@ func (k *clusterCapture) take(ctx context.Context, s *cluster.Session, i *kubern
 	if err != nil {
 		return nil, err
 	}
-	docs, missed := k.c.Surroundings(ctx, i)
+	docs, missed := surroundings.Collect(ctx, k.c, i)
 	req := relay.Request{
 		Target: at, URL: i.URL(), Warnings: missed,
 		Capture: relay.Capture{Memory: k.f.Memory, Freeze: k.f.Freeze, WithSecrets: k.f.WithSecrets, Remote: k.f.Remote, EncryptTo: k.f.EncryptTo},
