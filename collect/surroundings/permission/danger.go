@@ -69,7 +69,7 @@ var table = []danger{
 	{kind: "destroy", technique: "T1489", weight: 68, verbs: remove, group: "apps", resources: []string{"deployments", "daemonsets", "statefulsets", "replicasets"}, do: "delete", things: "workloads"},
 	{kind: "destroy", technique: "T1489", weight: 50, verbs: alter, group: "apps", resources: []string{"deployments/scale", "statefulsets/scale", "replicasets/scale"}, do: "scale", things: "workloads to nothing"},
 	{kind: "destroy", technique: "T1489", weight: 50, verbs: []string{"create"}, resources: []string{"pods/eviction"}, do: "evict", things: "pods"},
-	{kind: "cover", technique: "T1070", weight: 48, verbs: remove, resources: []string{"events"}, do: "delete", things: "events, which say what happened"},
+	{kind: "cover", technique: "T1070", weight: 48, verbs: remove, resources: []string{"events"}, do: "delete", things: "events", why: "which say what happened"},
 }
 
 // weighed is a danger as it is told, with its place among others.
