@@ -58,6 +58,7 @@ container's pod is not touched. docs/kubernetes.md tells what that needs.`,
   sherd collect k8s://shop/deployment/checkout -o evidence/
   sherd collect --image sha256:3b1f… -o evidence/
   sherd collect k8s://shop/checkout-7d9f/app --plan
+  sherd collect k8s://shop/checkout-7d9f/app --audit-log /var/log/kubernetes/audit.log
   sherd collect docker://checkout --add /var/log/audit --add /var/log/syslog
   sherd collect pid://4711 --encrypt-to age1… -o - | ssh vault 'cat > case7.sherd'`,
 		Args: func(cmd *cobra.Command, args []string) error {

@@ -112,7 +112,7 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: NS-whole
 subjects: [{kind: ServiceAccount, name: cart, namespace: NS}]
 `
 
-// clusterWide is what of rightsOf lies in no namespace of the test's own.
+// removeRights takes away, at the end, what lies in no namespace of the test's own.
 func (s *shop) removeRights(t *testing.T) {
 	t.Cleanup(func() {
 		for _, args := range [][]string{
@@ -181,16 +181,8 @@ func TestLiveContextPermissions(t *testing.T) {
 		return strings.Contains(s.kubectl(t, "get", "clusterrole", s.namespace+"-whole", "-o", "jsonpath={.rules}"), "/metrics")
 	})
 	c, _ := s.asked(t, "")
-	ref, err := kubernetes.ParseRef(s.namespace + "/cart/app")
-	if err != nil {
-		t.Fatal(err)
-	}
-	found, err := c.Find(t.Context(), kubernetes.Query{Ref: &ref})
-	if err != nil {
-		t.Fatal(err)
-	}
 	began := time.Now()
-	docs, missed := surroundings.Collect(t.Context(), c, found[0])
+	docs, missed := surroundings.Collect(t.Context(), c, s.find(t, c, "cart"))
 	t.Logf("all questions took %v", time.Since(began).Round(time.Millisecond))
 	if len(missed) != 1 || !strings.Contains(missed[0], "does not name the image's digest") {
 		t.Errorf("missed %q", missed)
@@ -507,6 +499,49 @@ func TestLiveContext(t *testing.T) {
 		t.Errorf("a container of this machine with --audit-log ended with %d", status)
 	}
 	t.Run("denied", func(t *testing.T) { s.contextDenied(t, pods[0]) })
+	t.Run("documented", func(t *testing.T) { s.contextDocumented(t, pods[0]) })
+}
+
+// contextDocumented: whoever has the role to look that the documentation gives misses nothing.
+func (s *shop) contextDocumented(t *testing.T, pod string) {
+	doc, err := os.ReadFile("../../docs/kubernetes.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(doc), "## Rights\n")
+	_, rest, ok := strings.Cut(rest, "\n    apiVersion: rbac")
+	role, _, ok2 := strings.Cut("    apiVersion: rbac"+rest, "\n    ---\n")
+	if !ok || !ok2 || !strings.Contains(role, "name: sherd-look}") {
+		t.Fatalf("the documentation has no role to look: %q", role)
+	}
+	role = strings.ReplaceAll(strings.ReplaceAll("\n"+role, "\n    ", "\n"), "name: sherd-look}", "name: NS-look, labels: {lab: NS}}")
+	s.removeRights(t)
+	s.applyAll(t, role+`
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: NS-look, labels: {lab: NS}}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: NS-look}
+subjects: [{kind: User, name: NS-lena, apiGroup: rbac.authorization.k8s.io}]
+`)
+	c, _ := s.asked(t, s.namespace+"-lena")
+	docs, missed := surroundings.Collect(t.Context(), c, s.find(t, c, pod))
+	if len(missed) > 0 || len(docs) < 20 {
+		t.Errorf("%d documents, missed %q", len(docs), missed)
+	}
+}
+
+func (s *shop) find(t *testing.T, c *kubernetes.Cluster, pod string) *kubernetes.Instance {
+	t.Helper()
+	ref, err := kubernetes.ParseRef(s.namespace + "/" + pod + "/app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := c.Find(t.Context(), kubernetes.Query{Ref: &ref})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found[0]
 }
 
 func (s *shop) checkContext(t *testing.T, p *evidence.Package, pods []string) {
@@ -629,15 +664,7 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: find}
 subjects: [{kind: User, name: NS-kira, apiGroup: rbac.authorization.k8s.io}]
 `, "NS", s.namespace))
 	c, _ := s.asked(t, s.namespace+"-kira")
-	ref, err := kubernetes.ParseRef(s.namespace + "/" + pod + "/app")
-	if err != nil {
-		t.Fatal(err)
-	}
-	found, err := c.Find(t.Context(), kubernetes.Query{Ref: &ref})
-	if err != nil {
-		t.Fatal(err)
-	}
-	docs, missed := surroundings.Collect(t.Context(), c, found[0])
+	docs, missed := surroundings.Collect(t.Context(), c, s.find(t, c, pod))
 	all := strings.Join(missed, "\n")
 	for _, want := range strings.Fields("list/events get/replicasets get/nodes get/namespaces get/serviceaccounts list/clusterrolebindings list/rolebindings list/services list/endpointslices list/ingresses " +
 		"list/networkpolicies list/gateways list/httproutes list/resourcequotas list/mutatingwebhookconfigurations list/validatingwebhookconfigurations list/pods") {
