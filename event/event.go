@@ -69,8 +69,15 @@ const (
 	K8sAudit Kind = "k8s.audit"
 	K8sEvent Kind = "k8s.event"
 	K8sPod   Kind = "k8s.pod"
-	CloudAPI Kind = "cloud.api"
-	Alert    Kind = "alert.raised" // a sensor's or a cloud detector's judgement
+
+	K8sWorkload  Kind = "k8s.workload"  // what runs pods: deployments, replica sets, jobs
+	K8sRBAC      Kind = "k8s.rbac"      // roles, bindings, accounts
+	K8sNetwork   Kind = "k8s.network"   // services, ingresses, gateways, policies
+	K8sNode      Kind = "k8s.node"      // nodes and their conditions
+	K8sAdmission Kind = "k8s.admission" // webhooks and policies of admission
+	K8sObject    Kind = "k8s.object"    // any other
+	CloudAPI     Kind = "cloud.api"
+	Alert        Kind = "alert.raised" // a sensor's or a cloud detector's judgement
 
 	SystemBooted  Kind = "system.booted"
 	SystemStopped Kind = "system.stopped"

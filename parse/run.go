@@ -52,10 +52,11 @@ type Options struct {
 	Progress func(artifact string, events int64)
 }
 
-// loose are the parts of a package that are searched for logs: everything in the first, and of the second what is surely one.
+// loose are the parts of a package that are searched for logs: everything in the first, and of the second what is surely one. What the API server
+// of a cluster said lies beside what was worked out from it, which has no times.
 var (
 	logFolders  = []string{"logs/", "added/", "host/logs/"}
-	fileFolders = []string{"filesystem/upper/", "volumes/"}
+	fileFolders = []string{"filesystem/upper/", "volumes/", "target/kubernetes/"}
 )
 
 // collected are the collector's own lists, which are no logs.

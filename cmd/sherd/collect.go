@@ -26,6 +26,7 @@ type captureFlags struct {
 	acquire.Capture
 	collector collectorFlags
 	limits    cluster.Limits
+	auditLogs []string
 	output    string
 }
 
@@ -34,6 +35,7 @@ func (f *captureFlags) add(c *cobra.Command) {
 	f.Flags(c.Flags())
 	f.collector.add(c.Flags())
 	c.Flags().IntVar(&f.limits.Node, "per-node", 2, "how many containers of a node of a cluster are captured at once")
+	c.Flags().StringArrayVar(&f.auditLogs, "audit-log", nil, "of a cluster: take what `FILE`, an audit log of its API server (also .gz), holds about the pods and by their identity (repeatable)")
 	c.Flags().IntVar(&f.limits.All, "at-once", 8, "how many containers of a cluster are captured at once in all")
 }
 
@@ -56,6 +58,7 @@ container's pod is not touched. docs/kubernetes.md tells what that needs.`,
   sherd collect k8s://shop/deployment/checkout -o evidence/
   sherd collect --image sha256:3b1f… -o evidence/
   sherd collect k8s://shop/checkout-7d9f/app --plan
+  sherd collect k8s://shop/checkout-7d9f/app --audit-log /var/log/kubernetes/audit.log
   sherd collect docker://checkout --add /var/log/audit --add /var/log/syslog
   sherd collect pid://4711 --encrypt-to age1… -o - | ssh vault 'cat > case7.sherd'`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -108,6 +111,9 @@ type captured struct {
 func (a *app) capture(ctx context.Context, ref target.Ref, f *captureFlags) (*captured, error) {
 	if err := f.Check(); err != nil {
 		return nil, &usageError{err}
+	}
+	if len(f.auditLogs) > 0 {
+		return nil, usagef("--audit-log is for containers of a cluster (k8s://…); another container's package takes a file of this machine with --add")
 	}
 	src, err := a.places.Find(ctx, ref, f.Partial)
 	if err != nil {

@@ -62,10 +62,11 @@ func (f *captureFlags) collectors(a *app, stage func(string)) (cluster.Options, 
 
 // clusterCapture captures containers of one cluster.
 type clusterCapture struct {
-	a   *app
-	c   *kubernetes.Cluster
-	f   *captureFlags
-	key *evidence.Key
+	a     *app
+	c     *kubernetes.Cluster
+	f     *captureFlags
+	key   *evidence.Key
+	audit audits
 }
 
 func (a *app) clusterCapture(f *captureFlags) (*clusterCapture, error) {
@@ -83,7 +84,7 @@ func (a *app) clusterCapture(f *captureFlags) (*clusterCapture, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &clusterCapture{a, c, f, key}, nil
+	return &clusterCapture{a: a, c: c, f: f, key: key}, nil
 }
 
 // one captures one container by a collector that is there for it alone.
@@ -115,7 +116,7 @@ func (k *clusterCapture) take(ctx context.Context, s *cluster.Session, i *kubern
 	if err != nil {
 		return nil, err
 	}
-	docs, missed := k.c.Surroundings(ctx, i)
+	docs, missed := k.surroundings(ctx, i)
 	req := relay.Request{
 		Target: at, URL: i.URL(), Warnings: missed,
 		Capture: relay.Capture{Memory: k.f.Memory, Freeze: k.f.Freeze, WithSecrets: k.f.WithSecrets, Remote: k.f.Remote, EncryptTo: k.f.EncryptTo},

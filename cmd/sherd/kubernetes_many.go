@@ -246,6 +246,9 @@ func (a *app) collectCluster(ctx context.Context, args []string, chosen *selectF
 	if plan {
 		return k.plan(ctx, found)
 	}
+	if err := k.readAudit(ctx, found); err != nil {
+		return err
+	}
 	if len(found) == 1 {
 		got, err := k.one(ctx, found[0])
 		if err != nil {
@@ -282,6 +285,9 @@ func (a *app) evidenceOfCluster(ctx context.Context, arg string, f *captureFlags
 	}
 	found, err := a.clusterTargets(ctx, k.c, refs, nil)
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := k.readAudit(ctx, found); err != nil {
 		return nil, nil, err
 	}
 	if len(found) == 1 {

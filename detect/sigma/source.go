@@ -157,7 +157,7 @@ func fields(of map[string]*query.Field) map[string]*query.Field {
 // Folders of a package.
 var (
 	ofLogs   = []string{"logs/", "added/", "host/logs/", "filesystem/upper/", "volumes/"}
-	ofOthers = []string{"added/", "host/logs/", "filesystem/upper/", "volumes/"} // what a container's own output is not
+	ofOthers = []string{"added/", "host/logs/", "filesystem/upper/", "volumes/", "target/kubernetes/"} // what a container's own output is not
 )
 
 var journals = []string{"syslog", "journal", "journal-export", "journal-json"}

@@ -9,7 +9,9 @@ type Permissions struct {
 	Dangers  []Danger     `json:"dangers"` // the worst first
 	Tokens   []Token      `json:"tokens"`
 	Cloud    []CloudRole  `json:"cloud,omitempty"`
-	Missed   []string     `json:"missed,omitempty"`
+	// Dangling are bindings whose role is not there: they grant nothing, until somebody makes a role of that name.
+	Dangling []string `json:"dangling,omitempty"` // "RoleBinding/shop/cart-view: ClusterRole/view"
+	Missed   []string `json:"missed,omitempty"`
 }
 
 // Permission is one rule of one role, as granted by one binding (rbac.authorization.k8s.io/v1 PolicyRule).
@@ -45,7 +47,8 @@ type Token struct {
 type CloudRole struct {
 	Provider string `json:"provider"` // aws, gcp, azure
 	Role     string `json:"role"`     // ARN, Google service account, Azure client id
-	From     string `json:"from"`     // the annotation or label
+	From     string `json:"from"`     // the annotation, label or variable
+	Tenant   string `json:"tenant,omitempty"`
 }
 
 // Exposure is who reaches the pod by what the cluster is told: target/kubernetes/exposure.json.
@@ -53,9 +56,11 @@ type Exposure struct {
 	Ways     []Way           `json:"ways"`
 	Policies []NetworkPolicy `json:"policies"`
 	// Ingress and Egress say what the policies leave: "all", "some", "none". A network plugin that does not know policies lets all pass.
-	Ingress string   `json:"ingress"`
-	Egress  string   `json:"egress"`
-	Missed  []string `json:"missed,omitempty"`
+	Ingress string `json:"ingress"`
+	Egress  string `json:"egress"`
+	// Notes are what bounds these words: policies do not hold for a pod in its node's network.
+	Notes  []string `json:"notes,omitempty"`
+	Missed []string `json:"missed,omitempty"`
 }
 
 // Way is one way to the pod.
@@ -73,6 +78,8 @@ type Way struct {
 	Reach string `json:"reach"`
 	// Via are the ways before it: an ingress leads to a service.
 	Via string `json:"via,omitempty"`
+	// Sources are the networks that alone may call, where the service bounds them.
+	Sources []string `json:"sources,omitempty"`
 }
 
 // NetworkPolicy is a policy that selects the pod.
@@ -81,4 +88,69 @@ type NetworkPolicy struct {
 	Ingress string   `json:"ingress,omitempty"` // all, some, none; "" if it does not speak of it
 	Egress  string   `json:"egress,omitempty"`
 	Words   []string `json:"words"` // each rule, in words
+}
+
+// References are the secrets and config maps that the pod's specification names, never their contents: target/kubernetes/references.json.
+type References struct {
+	References []Reference `json:"references"`
+}
+
+// Reference is one of them, as it is used in one way.
+type Reference struct {
+	Kind string `json:"kind"` // secret, configmap
+	Name string `json:"name"`
+	// Keys are those that the specification names; empty: all of them.
+	Keys []string `json:"keys,omitempty"`
+	// As says how it is used: volume, projected, env, env-from, image-pull, csi, or volume-driver.
+	As         string   `json:"as"`
+	Paths      []string `json:"paths,omitempty"`      // where it is mounted
+	Variables  []string `json:"variables,omitempty"`  // of the environment
+	Containers []string `json:"containers,omitempty"` // which have it; empty: only the kubelet
+	Optional   bool     `json:"optional,omitempty"`
+}
+
+// Siblings are other running containers of the same image: target/kubernetes/siblings.json.
+type Siblings struct {
+	Digest   string    `json:"digest"`
+	Siblings []Sibling `json:"siblings"`
+	// More is how many there are beside those listed.
+	More   int      `json:"more,omitempty"`
+	Missed []string `json:"missed,omitempty"`
+}
+
+// Sibling is one of them.
+type Sibling struct {
+	Namespace string `json:"namespace"`
+	Pod       string `json:"pod"`
+	Container string `json:"container"`
+	Node      string `json:"node"`
+	ID        string `json:"id"` // the runtime's, without its scheme
+	Account   string `json:"account"`
+	Started   string `json:"started"` // RFC 3339
+}
+
+// Admission is what may have changed or judged the pod when it was made: target/kubernetes/admission.json.
+type Admission struct {
+	Webhooks []Webhook `json:"webhooks"`
+	Traces   []Trace   `json:"traces"`
+	Missed   []string  `json:"missed,omitempty"`
+}
+
+// Webhook is one that is asked about pods like this one.
+type Webhook struct {
+	Configuration string   `json:"configuration"` // "MutatingWebhookConfiguration/injector"
+	Name          string   `json:"name"`
+	Mutating      bool     `json:"mutating,omitempty"`
+	Calls         string   `json:"calls"`      // a URL, or "service shop/injector:443/path"
+	Operations    []string `json:"operations"` // on pods
+	OnFailure     string   `json:"on_failure"` // Fail, Ignore
+	// Conditions are CEL conditions that were not evaluated: it is asked if they hold.
+	Conditions []string `json:"conditions,omitempty"`
+}
+
+// Trace is what a known injector leaves on a pod.
+type Trace struct {
+	By    string `json:"by"`   // "Istio"
+	From  string `json:"from"` // the annotation, label or container
+	Value string `json:"value"`
 }

@@ -141,6 +141,55 @@ cat /var/log/pods/shop_talk_*/talk/*.log | head -c 60000 >"$out/cri.log"
 k get events -n shop -o json >"$out/events.json"
 k get --raw '/apis/events.k8s.io/v1/namespaces/shop/events' >"$out/events.v1.json"
 k get pods -A -o json >"$out/pods.json"
+# What stands around the pods. The webhook is asked about nothing that is ever made.
+k apply -n shop -f - >/dev/null <<YAML
+apiVersion: v1
+kind: Service
+metadata: {name: cart}
+spec: {type: NodePort, selector: {app: cart}, ports: [{port: 80, targetPort: 8080}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: cart}
+spec:
+  rules: [{host: shop.example.test, http: {paths: [{path: /cart, pathType: Prefix, backend: {service: {name: cart, port: {number: 80}}}}]}}]
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: cart}
+spec: {podSelector: {matchLabels: {app: cart}}, policyTypes: [Ingress, Egress], ingress: [{ports: [{port: 8080}]}]}
+---
+apiVersion: batch/v1
+kind: Job
+metadata: {name: once}
+spec: {template: {spec: {restartPolicy: Never, securityContext: {runAsNonRoot: true, runAsUser: 65532, seccompProfile: {type: RuntimeDefault}},
+  containers: [{name: once, image: "$image", imagePullPolicy: Never, args: [--help], securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}}]}}}
+---
+apiVersion: batch/v1
+kind: CronJob
+metadata: {name: nightly}
+spec: {schedule: "0 3 * * *", jobTemplate: {spec: {template: {spec: {restartPolicy: Never, containers: [{name: report, image: "$image"}]}}}}}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: MutatingWebhookConfiguration
+metadata: {name: shop-inject}
+webhooks:
+  - name: inject.example.test
+    clientConfig: {service: {namespace: shop, name: inject, path: /pods}}
+    rules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}]
+    objectSelector: {matchLabels: {none: such}}
+    failurePolicy: Ignore
+    sideEffects: None
+    admissionReviewVersions: [v1]
+YAML
+k rollout restart -n shop deployment/cart >/dev/null
+k rollout status -n shop deployment/cart --timeout=60s >/dev/null
+k annotate serviceaccount -n shop cart eks.amazonaws.com/role-arn=arn:aws:iam::123456789012:role/cart >/dev/null
+{
+	k get -n shop -o json --show-managed-fields deployments,replicasets,jobs,cronjobs,services,endpointslices,ingresses,networkpolicies,roles,rolebindings,serviceaccounts
+	k get -o json --show-managed-fields namespace/shop mutatingwebhookconfiguration/shop-inject clusterrolebinding/cluster-admin node/lab-node
+} | jq -s '{apiVersion: "v1", kind: "List", items: map(.items) | add}' >"$out/objects.json"
+k delete mutatingwebhookconfiguration shop-inject >/dev/null
 k delete pod -n shop missing --grace-period=0 >/dev/null
 sleep 2
 kill $watch; wait $watch 2>/dev/null || true

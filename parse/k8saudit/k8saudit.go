@@ -108,6 +108,7 @@ func fill(r *jsonrecords.Row, root jsonrecords.Node) bool {
 	r.Put("decision", notes.Get("authorization.k8s.io/decision"))
 	r.Put("authorized_by", notes.Get("authorization.k8s.io/reason"))
 	extra := root.Get("user", "extra")
+	q.asker = extra.Get("authentication.kubernetes.io/pod-name").At(0).Text()
 	r.Put("pod_of_user", extra.Get("authentication.kubernetes.io/pod-name").At(0))
 	r.Put("node_of_user", extra.Get("authentication.kubernetes.io/node-name").At(0))
 	containers(r, root.Get("requestObject"))
@@ -186,6 +187,15 @@ func gke(r *jsonrecords.Row, root jsonrecords.Node) bool {
 type request struct {
 	verb, resource, sub, group, namespace, name, uri, user, as, from, reason string
 	code                                                                     int64
+	asker                                                                    string // the pod whose token asked
+}
+
+// pod is the one that the request is about, or else the one that made it.
+func (q *request) pod() string {
+	if q.resource == "pods" {
+		return q.name
+	}
+	return q.asker
 }
 
 // put fills columns and the sentence.
@@ -193,8 +203,9 @@ func (q *request) put(r *jsonrecords.Row) {
 	r.Kind = event.K8sAudit
 	r.Identity, r.Namespace = q.user, q.namespace
 	r.SrcIP = jsonrecords.Address(q.from)
-	if q.resource == "pods" {
-		r.Pod = q.name
+	if pod := q.pod(); pod != r.Pod && (pod != "" || q.resource == "pods") {
+		r.Pod = pod
+		r.Container, r.ContainerID, r.ImageDigest = "", "", "" // those of the package's own pod
 	}
 	object := q.resource
 	if q.sub != "" {

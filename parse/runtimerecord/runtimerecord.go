@@ -36,10 +36,12 @@ const (
 
 // Artifacts makes the runtime's records part of the timeline.
 var Artifacts = parse.Artifacts{
-	Name:   parser,
-	Title:  "records of the runtime",
-	Claims: func(path string) bool { return strings.HasPrefix(path, folder) },
-	Read:   read,
+	Name:  parser,
+	Title: "records of the runtime",
+	Claims: func(path string) bool {
+		return strings.HasPrefix(path, folder) && !strings.HasPrefix(path, folder+"kubernetes/") // what a cluster says has formats of its own
+	},
+	Read: read,
 }
 
 // documents in the order in which they are believed: the first that has a time of a kind gives it.

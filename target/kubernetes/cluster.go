@@ -45,6 +45,7 @@ type Cluster struct {
 	Context, Namespace string
 
 	dynamic dynamic.Interface
+	known   answers
 }
 
 // UnreachableError says that no cluster was there to ask.
@@ -119,6 +120,9 @@ var (
 	StatefulSets = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "statefulsets"}
 	DaemonSets   = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "daemonsets"}
 	Controllers  = schema.GroupVersionResource{Version: "v1", Resource: "replicationcontrollers"}
+
+	Events          = schema.GroupVersionResource{Version: "v1", Resource: "events"}
+	ServiceAccounts = schema.GroupVersionResource{Version: "v1", Resource: "serviceaccounts"}
 )
 
 // DeniedError names a right that is missing, with the rule that grants it.

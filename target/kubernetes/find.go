@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -48,6 +49,8 @@ type Instance struct {
 	State    target.State
 	Reason   string // why it waits or ended, in the kubelet's word
 	Restarts int
+	// Started is when it was started, of one that runs.
+	Started time.Time
 }
 
 // URL is what the user may type again.
@@ -309,7 +312,7 @@ func (i *Instance) status(s *corev1.ContainerStatus) {
 	i.ID, i.ImageID, i.Restarts = s.ContainerID, s.ImageID, int(s.RestartCount)
 	switch {
 	case s.State.Running != nil:
-		i.State = target.Running
+		i.State, i.Started = target.Running, s.State.Running.StartedAt.Time
 	case s.State.Terminated != nil:
 		i.State, i.Reason = target.Exited, s.State.Terminated.Reason
 	case s.State.Waiting != nil:

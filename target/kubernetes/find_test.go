@@ -1,7 +1,6 @@
 package kubernetes
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -11,8 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/sherd-forensics/sherd/target"
 )
 
 // server answers with documents by path and query, and Forbidden or NotFound as it is told.
@@ -165,40 +162,5 @@ func TestErrors(t *testing.T) {
 	}
 	if _, err := Connect(Access{Kubeconfig: "/none"}); !errors.As(err, &u) {
 		t.Errorf("%v", err)
-	}
-}
-
-// TestSurroundings: what is denied is missed with its reason, and the rest is there.
-func TestSurroundings(t *testing.T) {
-	c := server(t, map[string]string{
-		"/api/v1/namespaces/shop/pods/cart":                 cart,
-		"/api/v1/namespaces/shop/events":                    `{"apiVersion":"v1","kind":"EventList","metadata":{},"items":[]}`,
-		"/apis/apps/v1/namespaces/shop/replicasets/cart-1":  `{"apiVersion":"apps/v1","kind":"ReplicaSet","metadata":{"name":"cart-1","ownerReferences":[{"apiVersion":"argoproj.io/v1","kind":"Rollout","name":"cart","uid":"r","controller":true}]}}`,
-		"/api/v1/nodes/n1":                                  `deny nodes "n1" is forbidden: User "kira" cannot get resource "nodes"`,
-		"/api/v1/namespaces/shop":                           `{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"shop"}}`,
-		"/api/v1/namespaces/shop/serviceaccounts/not-asked": `{}`,
-	})
-	ref, _ := ParseRef("shop/cart/app")
-	found, err := c.Find(t.Context(), Query{Ref: &ref})
-	if err != nil {
-		t.Fatal(err)
-	}
-	docs, missed := c.Surroundings(t.Context(), found[0])
-	var names []string
-	for _, d := range docs {
-		names = append(names, d.Name)
-		if !json.Valid(d.Data) {
-			t.Errorf("%s is no JSON", d.Name)
-		}
-	}
-	if want := []string{"pod.json", "events.json", "owner-1.json", "namespace.json"}; !slices.Equal(names, want) {
-		t.Errorf("got %q", names)
-	}
-	all := strings.Join(missed, "\n")
-	if len(missed) != 2 || !strings.Contains(all, "kira may not get nodes in the whole cluster") || !strings.Contains(all, `Rollout "cart", which owns the pod`) {
-		t.Errorf("missed %q", missed)
-	}
-	if found[0].State != target.Running {
-		t.Errorf("state %s", found[0].State)
 	}
 }
