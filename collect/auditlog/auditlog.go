@@ -129,8 +129,8 @@ type scanner struct {
 	// namespaces and names are what every line that concerns a subject holds one of. Most lines of a log do not: looking for a text is many
 	// times faster than reading JSON.
 	namespaces, names [][]byte
-	lines   int
-	missed  []string
+	lines             int
+	missed            []string
 }
 
 func newScanner(subjects []Subject, limit int) *scanner {
