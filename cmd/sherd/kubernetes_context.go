@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/sherd-forensics/sherd/cmd/internal/console"
 	"github.com/sherd-forensics/sherd/collect/auditlog"
 	"github.com/sherd-forensics/sherd/collect/surroundings"
 	"github.com/sherd-forensics/sherd/target/kubernetes"
@@ -24,6 +27,42 @@ func (k *clusterCapture) surroundings(ctx context.Context, i *kubernetes.Instanc
 	}
 	return docs, missed
 }
+
+// planSurroundings shows which of the questions around the containers would be answered. None is needed for the rest.
+func (k *clusterCapture) planSurroundings(ctx context.Context, found []*kubernetes.Instance) {
+	var rows [][]string
+	var seen []string
+	told := map[string]bool{}
+	for _, i := range found {
+		if slices.Contains(seen, i.Pod.Namespace) {
+			continue
+		}
+		if seen = append(seen, i.Pod.Namespace); len(seen) > maxPlanned {
+			break
+		}
+		for _, r := range surroundings.Rights(ctx, k.c, i.Pod.Namespace) {
+			have := "yes"
+			switch {
+			case r.Unknown:
+				have = "unknown"
+			case !r.Granted:
+				have = "no: it will be missing"
+			}
+			if !told[r.String()] {
+				told[r.String()] = true
+				rows = append(rows, []string{r.For, r.String(), have})
+			}
+		}
+	}
+	fmt.Fprintln(k.a.out, "\nAsked of the API server around them, as far as you may; nothing else depends on it:")
+	console.Table(k.a.out, 1<<16, []string{"WHAT", "RIGHT", "GRANTED"}, rows)
+	if len(seen) > maxPlanned {
+		fmt.Fprintf(k.a.out, "and the same in other namespaces, of which only the first %d are shown\n", maxPlanned)
+	}
+}
+
+// maxPlanned bounds the namespaces whose rights a plan asks for one by one.
+const maxPlanned = 4
 
 func podKey(i *kubernetes.Instance) string { return i.Pod.Namespace + "/" + i.Pod.Name }
 

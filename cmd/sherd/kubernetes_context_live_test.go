@@ -525,6 +525,15 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: NS-look}
 subjects: [{kind: User, name: NS-lena, apiGroup: rbac.authorization.k8s.io}]
 `)
 	c, _ := s.asked(t, s.namespace+"-lena")
+	for _, r := range surroundings.Rights(t.Context(), c, s.namespace) {
+		if !r.Granted || r.Unknown {
+			t.Errorf("the role lacks %s", r.String())
+		}
+	}
+	status, out, _ := s.sherd(t, "collect", "k8s://"+s.namespace+"/"+pod+"/app", "--plan", "--as", s.namespace+"-kira")
+	if status != 1 || !strings.Contains(out, "list services in namespace "+s.namespace) || !strings.Contains(out, "no: it will be missing") {
+		t.Errorf("a plan without rights ended with %d", status)
+	}
 	docs, missed := surroundings.Collect(t.Context(), c, s.find(t, c, pod))
 	if len(missed) > 0 || len(docs) < 20 {
 		t.Errorf("%d documents, missed %q", len(docs), missed)

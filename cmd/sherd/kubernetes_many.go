@@ -244,6 +244,7 @@ func (a *app) collectCluster(ctx context.Context, args []string, chosen *selectF
 		return err
 	}
 	if plan {
+		defer k.planSurroundings(ctx, found)
 		return k.plan(ctx, found)
 	}
 	if err := k.readAudit(ctx, found); err != nil {
