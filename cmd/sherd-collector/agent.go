@@ -109,11 +109,12 @@ func serve(ctx context.Context, places *acquire.Places, r *relay.Request, w io.W
 		return nil, err
 	}
 	stage("finding the container")
-	src, instead, err := find(ctx, places, r)
+	src, why, err := find(ctx, places, r)
 	if err != nil {
 		return nil, err
 	}
 	defer src.Close()
+	captured := src.Container.URL
 	if r.URL != "" {
 		src.Container.URL = r.URL
 	}
@@ -134,7 +135,10 @@ func serve(ctx context.Context, places *acquire.Places, r *relay.Request, w io.W
 		return nil, err
 	}
 	s := res.Sealed
-	got := &relay.Result{Size: s.Size, SHA256: s.SHA256, ID: s.ID, Artifacts: s.Artifacts, Processes: res.Processes, Missed: len(res.Coverage.Missed), KeyID: s.KeyID, Target: instead}
+	got := &relay.Result{Size: s.Size, SHA256: s.SHA256, ID: s.ID, Artifacts: s.Artifacts, Processes: res.Processes, Missed: len(res.Coverage.Missed), KeyID: s.KeyID}
+	if why != "" {
+		got.Target, got.Why = captured, why
+	}
 	if err != nil {
 		got.Stopped = err.Error()
 	}

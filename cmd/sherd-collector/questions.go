@@ -91,8 +91,8 @@ func sameID(t string, c *target.Container) bool { return t[strings.LastIndexByte
 
 // find leads to the container that a request means. The API server's word for which that is comes from the node's kubelet, so it is held
 // against what the node's runtime says: an id that belongs to another pod, or to nothing, gives way to the container that the
-// runtime labels as the one asked for. instead names that one; "" if there was no need.
-func find(ctx context.Context, places *acquire.Places, r *relay.Request) (src *acquire.Source, instead string, err error) {
+// runtime labels as the one asked for. why says what made it so; "" if there was no need.
+func find(ctx context.Context, places *acquire.Places, r *relay.Request) (src *acquire.Source, why string, err error) {
 	ref, err := target.ParseRef(r.Target)
 	if err != nil {
 		return nil, "", err
@@ -103,7 +103,7 @@ func find(ctx context.Context, places *acquire.Places, r *relay.Request) (src *a
 		return src, "", err
 	}
 	asked := r.Expect.Namespace + "/" + r.Expect.Pod + "/" + r.Expect.Container
-	why := "that id is not on the node"
+	why = "that id is not on the node"
 	if err == nil {
 		why = "that id is " + whose(src.Container) + " for the node's runtime"
 		if cerr := src.Close(); cerr != nil {
@@ -126,7 +126,7 @@ func find(ctx context.Context, places *acquire.Places, r *relay.Request) (src *a
 			return nil, "", err
 		}
 		src.Container.Warn(fmt.Sprintf("the API server names %s as the container of %s, but %s: captured is %s, the newest that the node's runtime knows by that name", r.Target, asked, why, c.URL))
-		return src, c.URL, nil
+		return src, why, nil
 	}
 	if err == nil {
 		err = errors.New("what the cluster's status says and what its node has contradict each other, so that nothing was captured; `sherd collect` of the other names what it is")

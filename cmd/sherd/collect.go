@@ -59,14 +59,17 @@ container's pod is not touched. docs/kubernetes.md tells what that needs.`,
   sherd collect --image sha256:3b1f… -o evidence/
   sherd collect k8s://shop/checkout-7d9f/app --plan
   sherd collect k8s://shop/checkout-7d9f/app --audit-log /var/log/kubernetes/audit.log
+  sherd collect k8s://shop/checkout-old/app --search-nodes
   sherd collect docker://checkout --add /var/log/audit --add /var/log/syslog
   sherd collect pid://4711 --encrypt-to age1… -o - | ssh vault 'cat > case7.sherd'`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case len(args) == 0 && !chosen.given():
 				return exactly(1, "the target")(cmd, args)
-			case len(args) > 0 && chosen.given():
+			case len(args) > 0 && (chosen.beside() || chosen.given() && !strings.HasPrefix(args[0], "k8s:")):
 				return usagef("name targets, or choose them by --namespace, --all-namespaces, --selector, --node and --image, not both")
+			case len(args) == 0 && *chosen == selectFlags{search: true}:
+				return usagef("--search-nodes looks for a pod that is named, k8s://NAMESPACE/POD")
 			case len(args) > 1 && !strings.HasPrefix(args[0], "k8s:"):
 				return exactly(1, "the target")(cmd, args)
 			}
@@ -94,6 +97,7 @@ container's pod is not touched. docs/kubernetes.md tells what that needs.`,
 		},
 	}
 	chosen.addFilters(c.Flags())
+	c.Flags().BoolVar(&chosen.search, "search-nodes", false, "in a cluster: look for a pod that was deleted on all nodes; with --node only there")
 	c.Flags().BoolVar(&plan, "plan", false, "in a cluster: show what would be made, which rights that needs and whether you have them; make nothing")
 	f.add(c)
 	return c

@@ -118,7 +118,7 @@ func (k *clusterCapture) take(ctx context.Context, s *cluster.Session, i *kubern
 	}
 	docs, missed := k.surroundings(ctx, i)
 	req := relay.Request{
-		Target: at, URL: i.URL(), Warnings: missed,
+		Target: at, URL: i.URL(), Warnings: missed, Expect: expected(i),
 		Capture: relay.Capture{Memory: k.f.Memory, Freeze: k.f.Freeze, WithSecrets: k.f.WithSecrets, Remote: k.f.Remote, EncryptTo: k.f.EncryptTo},
 	}
 	for _, d := range docs {
@@ -156,6 +156,7 @@ func nodeTarget(i *kubernetes.Instance) (string, error) {
 func (k *clusterCapture) finish(ctx context.Context, out sink, got *captured, url string) error {
 	res := got.node
 	sum := res.SHA256
+	note := k.tellOfNode(url, got.path, res)
 	if got.path != "-" {
 		again, err := evidence.Resign(ctx, evidence.PartialPath(got.path), k.key, res.KeyID)
 		switch {
@@ -171,7 +172,7 @@ func (k *clusterCapture) finish(ctx context.Context, out sink, got *captured, ur
 		return err
 	}
 	if got.path != "-" {
-		if err := acquire.Handled(got.path, "collected", tool, res.ID, sum, url); err != nil {
+		if err := acquire.Handled(got.path, "collected", tool, res.ID, sum, note); err != nil {
 			k.a.note("custody not recorded: %v", err)
 		}
 	}

@@ -82,6 +82,15 @@ type Hello struct {
 	At time.Time `json:"-"`
 }
 
+// Offset is how far a collector's clock is ahead of this machine's.
+type Offset struct{ By, Within time.Duration }
+
+// Offset compares the clocks, given when the question was asked. The greeting was written somewhere between then and its coming.
+func (h *Hello) Offset(asked time.Time) Offset {
+	half := h.At.Sub(asked) / 2
+	return Offset{By: time.Unix(0, h.Clock).Sub(asked.Add(half)), Within: half}
+}
+
 // Record is a document of the client's that goes into the package: what the API server says of the pod.
 type Record struct {
 	Name   string `json:"name"` // inside target/
@@ -101,14 +110,19 @@ type Result struct {
 	KeyID string `json:"key_id"`
 	// Stopped says why the capture did not come to its end, "" if it did. What was taken until then is sealed.
 	Stopped string `json:"stopped,omitempty"`
-	// Target is the container that was captured as the node's runtime names it, where it is not the one that was asked for.
+	// Target is the container that was captured as the node's runtime names it, where it is not the one that was asked for, and Why that is so.
 	Target string `json:"target,omitempty"`
+	Why    string `json:"why,omitempty"`
+	// MD5 is that of the package's bytes where it was uploaded: what object stores know content by.
+	MD5 string `json:"md5,omitempty"`
 	// Uploaded says that the package lies where Upload named.
 	Uploaded bool `json:"uploaded,omitempty"`
 	// Answer is that to a question of another kind.
 	Answer json.RawMessage `json:"answer,omitempty"`
 	// Hello is what the collector said first; nil if it said nothing.
 	Hello *Hello `json:"-"`
+	// Clock is how far the collector's clock is ahead of this machine's; nil if it did not say.
+	Clock *Offset `json:"-"`
 }
 
 var jobName = regexp.MustCompile(`^[a-z0-9]{1,64}$`)
@@ -238,9 +252,12 @@ func Fetch(r io.Reader, w io.Writer, stage func(string)) (*Result, error) {
 		}
 		switch head[0] {
 		case kindHello:
-			hello = &Hello{At: time.Now()}
-			if err := json.Unmarshal(b, hello); err != nil {
+			h := Hello{At: time.Now()}
+			if err := json.Unmarshal(b, &h); err != nil {
 				return nil, fmt.Errorf("the collector's greeting is not in its form: %w", err)
+			}
+			if hello == nil { // later ones only say that it is there still
+				hello = &h
 			}
 		case kindStage:
 			if stage != nil {

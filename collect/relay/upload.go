@@ -75,7 +75,8 @@ func (u *Uploader) put(ctx context.Context, to *Upload, path string, res *Result
 	}
 	for try := 1; ; try++ {
 		stage(fmt.Sprintf("uploading %d KiB", res.Size>>10))
-		err := once(ctx, client, to, path, res.Size)
+		var err error
+		res.MD5, err = once(ctx, client, to, path, res.Size)
 		var final refusedError
 		switch {
 		case err == nil:
@@ -113,16 +114,16 @@ func (u *Uploader) client(to *Upload) (*http.Client, error) {
 	}, nil
 }
 
-func once(ctx context.Context, client *http.Client, to *Upload, path string, size int64) error {
+func once(ctx context.Context, client *http.Client, to *Upload, path string, size int64) (md5sum string, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer f.Close()
 	sum := md5.New() //nolint:gosec // see above
 	req, err := http.NewRequestWithContext(ctx, http.MethodPut, to.URL, io.TeeReader(f, sum))
 	if err != nil {
-		return refusedError{errors.New("its address can't be read")}
+		return "", refusedError{errors.New("its address can't be read")}
 	}
 	req.ContentLength = size
 	for k, v := range to.Headers {
@@ -135,21 +136,22 @@ func once(ctx context.Context, client *http.Client, to *Upload, path string, siz
 		if errors.As(err, &ue) {
 			err = ue.Err
 		}
-		return fmt.Errorf("PUT to %s: %w", req.URL.Host, err)
+		return "", fmt.Errorf("PUT to %s: %w", req.URL.Host, err)
 	}
 	defer resp.Body.Close()
 	words, _ := io.ReadAll(io.LimitReader(resp.Body, 600)) // only to say why
 	switch {
 	case resp.StatusCode/100 == 2:
 	case resp.StatusCode/100 == 5, resp.StatusCode == http.StatusTooManyRequests, resp.StatusCode == http.StatusRequestTimeout:
-		return fmt.Errorf("%s answers %s: %s", req.URL.Host, resp.Status, words)
+		return "", fmt.Errorf("%s answers %s: %s", req.URL.Host, resp.Status, words)
 	default:
-		return refusedError{fmt.Errorf("%s answers %s: %s", req.URL.Host, resp.Status, words)}
+		return "", refusedError{fmt.Errorf("%s answers %s: %s", req.URL.Host, resp.Status, words)}
 	}
+	md5sum = hex.EncodeToString(sum.Sum(nil))
 	if tag := strings.Trim(resp.Header.Get("ETag"), `"`); len(tag) == 32 && resp.Header.Get("x-amz-server-side-encryption") == "" {
-		if _, err := hex.DecodeString(tag); err == nil && tag != hex.EncodeToString(sum.Sum(nil)) {
-			return fmt.Errorf("%s has stored other bytes than were sent (MD5 %s)", req.URL.Host, tag)
+		if _, err := hex.DecodeString(tag); err == nil && tag != md5sum {
+			return "", fmt.Errorf("%s has stored other bytes than were sent (MD5 %s)", req.URL.Host, tag)
 		}
 	}
-	return nil
+	return md5sum, nil
 }
