@@ -262,6 +262,9 @@ func (a *app) collectCluster(ctx context.Context, args []string, chosen *selectF
 		}
 		return nil
 	}
+	if k.upload != nil && k.upload.one() {
+		return usagef("%s are meant, and --upload names one object: name a folder of a bucket, s3://BUCKET/FOLDER/", console.Plural(len(found), "container"))
+	}
 	if f.output == "-" {
 		return usagef("%s are meant, and standard output takes one package: name a folder with -o", console.Plural(len(found), "container"))
 	}
