@@ -192,7 +192,7 @@ func startSlow(t *testing.T, server string) (addr string, carried func() int64) 
 
 // TestLiveClusterTruth is what a cluster's status does not tell rightly, or no more.
 func TestLiveClusterTruth(t *testing.T) {
-	long := strings.Repeat("a-pod.with-a-long.name.", 10) + "and.an-end-"
+	long := strings.Repeat("a-pod.with-a-long.name.", 8) + "e-" // more, and the kubelet can't name its folder of logs
 	s := openShop(t, podNamed("cart", "")+podNamed("other", "")+podNamed(long+"1", "")+podNamed(long+"2", ""))
 	s.isReady(t, "cart", "other", long+"1", long+"2")
 	k8s := "k8s://" + s.namespace + "/"
