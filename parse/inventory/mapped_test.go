@@ -11,7 +11,7 @@ import (
 func TestMapped(t *testing.T) {
 	o := owners{UIDMap: mapping{{0, 1_206_386_688, 65536}}, GIDMap: mapping{{0, 1_206_386_688, 65536}}}
 	row := func(uid, gid, mode uint32) *Row {
-		return &Row{Inode: record.Inode{UID: uid, GID: gid, Mode: mode}}
+		return &Row{File: record.File{UID: uid, GID: gid, Mode: mode}}
 	}
 	for name, c := range map[string]struct {
 		o             owners
