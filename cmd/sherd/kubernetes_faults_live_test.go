@@ -220,20 +220,24 @@ func TestLiveClusterTruth(t *testing.T) {
 		s.same(t, before)
 	})
 	t.Run("going", func(t *testing.T) {
-		// Its object stays for a finalizer, so that it is listed, and its container ends.
-		s.apply(t, podNamed("going", "sherd.test/hold"))
+		// Its object stays for a finalizer, so that it is listed when its container is gone; and it takes its time to end.
+		s.apply(t, strings.NewReplacer("terminationGracePeriodSeconds: 1", "terminationGracePeriodSeconds: 60",
+			"imagePullPolicy: Never,", "imagePullPolicy: Never, lifecycle: {preStop: {sleep: {seconds: 50}}},").Replace(podNamed("going", "sherd.test/hold")))
 		defer s.kubectl(t, "patch", "pod", "-n", s.namespace, "going", "-p", `{"metadata":{"finalizers":null}}`)
 		s.isReady(t, "going")
 		was := id("going")
 		s.kubectl(t, "delete", "pod", "-n", s.namespace, "going", "--wait=false")
 		s.good(t, k8s+"going/app")
-		s.waitFor(t, "its end", func() bool {
-			tasks, err := s.l.Ctr(t.Context(), "task", "ls", "-q")
-			return err == nil && !strings.Contains(tasks, was)
-		})
-		if _, err := s.l.Ctr(t.Context(), "container", "rm", was); err != nil {
+		if _, err := s.l.Ctr(t.Context(), "task", "rm", "--force", was); err != nil {
 			t.Logf("the kubelet was faster: %v", err)
 		}
+		s.waitFor(t, "its end", func() bool {
+			if _, err := s.l.Ctr(t.Context(), "container", "rm", was); err == nil {
+				return true
+			}
+			all, err := s.l.Ctr(t.Context(), "container", "ls", "-q")
+			return err == nil && !strings.Contains(all, was)
+		})
 		s.bad(t, []string{k8s + "going/app"}, "that id is not on the node", "the runtime knows none by that name")
 	})
 	t.Run("deleted", func(t *testing.T) {
