@@ -34,7 +34,7 @@ var clusterConfig embed.FS
 type cluster struct {
 	*Lab
 	// What the templates below kubernetes/config use.
-	Root, State, Socket, CNI, Pause, Node, Pods, PKI, CgroupRoot, Manifests, Bridge, Run string
+	Root, State, Socket, CNI, Pause, Node, Pods, PKI, CgroupRoot, Manifests, Bridge, Run, Bin string
 
 	address string // of the API server, host:port
 }
@@ -46,7 +46,7 @@ func (l *Lab) cluster() cluster {
 	c := cluster{
 		Lab: l, Root: filepath.Join(base, "containerd"), State: filepath.Join(run, "containerd"), Socket: filepath.Join(run, "containerd.sock"),
 		CNI: filepath.Join(run, "cni"), Node: fmt.Sprintf("10.89.%s.1", third), Pods: fmt.Sprintf("10.90.%s.0/24", third),
-		PKI: filepath.Join(run, "pki"), CgroupRoot: "/", Manifests: filepath.Join(run, "manifests"), Bridge: l.bridge.tag + "k", Run: run,
+		PKI: filepath.Join(run, "pki"), CgroupRoot: "/", Manifests: filepath.Join(run, "manifests"), Bridge: l.bridge.tag + "k", Run: run, Bin: filepath.Join(l.base, "bin", Kubernetes),
 	}
 	if l.tag != "" {
 		c.CgroupRoot = "/" + l.bridge.tag

@@ -17,13 +17,16 @@ import (
 var clusterModules = []struct {
 	dir, version string // of the linker's flag that says the version
 	programs     []string
+	// apart puts the programs into a folder of the module's name, out of the way of the distribution's; they need a C compiler.
+	apart bool
 }{
 	{"containerd", "github.com/containerd/containerd/v2/version.Version=2.4.2", []string{
 		"github.com/containerd/containerd/v2/cmd/containerd", "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
-		"github.com/containerd/containerd/v2/cmd/ctr"}},
+		"github.com/containerd/containerd/v2/cmd/ctr"}, false},
 	{"control", "k8s.io/component-base/version.gitVersion=v1.34.4", []string{
 		"k8s.io/kubernetes/cmd/kube-apiserver", "k8s.io/kubernetes/cmd/kube-controller-manager", "k8s.io/kubernetes/cmd/kube-scheduler",
-		"k8s.io/kubernetes/cmd/kubelet", "k8s.io/kubernetes/cmd/kubectl"}},
+		"k8s.io/kubernetes/cmd/kubelet", "k8s.io/kubernetes/cmd/kubectl"}, false},
+	{"runc", "main.version=1.4.3", []string{"github.com/opencontainers/runc"}, true},
 }
 
 // compileKubernetes compiles the cluster's programs, once for each content of their modules' files, and returns their directory.
@@ -47,7 +50,7 @@ func (l *Lab) compileKubernetes(ctx context.Context) (string, error) {
 			}
 			sum.Write(b)
 		}
-		fmt.Fprint(sum, m)
+		fmt.Fprintf(sum, "{%s %s %v}", m.dir, m.version, m.programs)
 		key, mark := hex.EncodeToString(sum.Sum(nil)), filepath.Join(out, m.dir+".key")
 		if b, err := os.ReadFile(mark); err == nil && string(b) == key {
 			continue
@@ -56,11 +59,18 @@ func (l *Lab) compileKubernetes(ctx context.Context) (string, error) {
 		if err != nil {
 			return "", err
 		}
+		to, cgo, tags := out, "0", ""
+		if m.apart {
+			to, cgo, tags = filepath.Join(out, m.dir), "1", "seccomp"
+			if err := os.MkdirAll(to, 0o755); err != nil {
+				return "", err
+			}
+		}
 		began := time.Now()
 		fmt.Fprintf(l.say, "lab: compiling %s for the cluster; this takes minutes, once\n", m.dir)
-		cmd := exec.CommandContext(ctx, goTool, append([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X " + m.version, "-o", out + "/"}, m.programs...)...)
+		cmd := exec.CommandContext(ctx, goTool, append([]string{"build", "-tags", tags, "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X " + m.version, "-o", to + "/"}, m.programs...)...)
 		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-mod=readonly")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo, "GOFLAGS=-mod=readonly")
 		if said, err := cmd.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("compiling the programs of lab/kubernetes/%s: %w: %s", m.dir, err, lastLines(string(said), 15))
 		}

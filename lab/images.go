@@ -19,7 +19,7 @@ import (
 	"github.com/sherd-forensics/sherd/lab/image"
 )
 
-// Images are the names of the images that the lab can build, but for pause and Collector, which the cluster alone needs.
+// Images are the names of the images that the lab can build, but for pause, peer and Collector, which the cluster alone needs.
 var Images = []string{"static", "base", "python3", "nodejs", "java17", "goweb", "pyweb", "nodeweb", "cweb", "javaweb", "opensslweb", "clockweb", "taintedweb", "taintedweb-memory", "taintedweb-late"}
 
 // Collector is the name of the image of Sherd's own collector, from this repository's source: its program and nothing else.
@@ -78,12 +78,12 @@ func (l *Lab) recipe(ctx context.Context, name string) (image.Recipe, error) {
 		r.Packages, r.Entrypoint = image.Node, []string{"/usr/bin/node"}
 	case "java17":
 		r.Packages, r.Files, r.Entrypoint = image.Java17, []image.File{image.JavaLink()}, []string{"/usr/bin/java", "-jar"}
-	case "pause":
-		program, err := l.program(ctx, "kubernetes/pause")
+	case "pause", "peer":
+		program, err := l.program(ctx, "kubernetes/"+name)
 		if err != nil {
 			return r, err
 		}
-		r.Entrypoint, r.Files = []string{"/pause"}, []image.File{{Path: "/pause", Mode: 0o755, Data: program}}
+		r.Entrypoint, r.Files = []string{"/" + name}, []image.File{{Path: "/" + name, Mode: 0o755, Data: program}}
 	case Collector:
 		program, err := l.program(ctx, "../cmd/sherd-collector")
 		if err != nil {

@@ -45,6 +45,8 @@ header lzma.h liblzma-dev
 header bzlib.h libbz2-dev
 header zlib.h zlib1g-dev
 header openssl/evp.h libssl-dev
+# runc, which the lab compiles for pods in user namespaces.
+header seccomp.h libseccomp-dev
 # criu, which the lab compiles for its cluster's checkpoints.
 want protoc protobuf-compiler
 want protoc-c protobuf-c-compiler

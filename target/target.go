@@ -49,6 +49,10 @@ type Container struct {
 	Logs       []LogFile         `json:"logs,omitempty"`
 	// CgroupPath is relative to the root of each cgroup hierarchy, "/docker/<id>"; empty if unknown.
 	CgroupPath string `json:"cgroup_path,omitempty"`
+	// UIDMap and GIDMap say which ids outside those inside are, where the container has a user namespace of its own. What it wrote has those
+	// outside; the files of its image have those inside.
+	UIDMap []IDMap `json:"uid_map,omitempty"`
+	GIDMap []IDMap `json:"gid_map,omitempty"`
 	// Privileges that widen what an attacker could do, in words: "privileged", "host network", "CAP_SYS_ADMIN".
 	Privileges []string `json:"privileges,omitempty"`
 	// Records are the runtime's own documents, byte for byte, for the package's target/ folder.
@@ -59,6 +63,13 @@ type Container struct {
 	Warnings []string `json:"warnings,omitempty"`
 	// Distroless is the judgement of the root file system; nil when it was not looked at.
 	Distroless *Distroless `json:"distroless,omitempty"`
+}
+
+// IDMap maps a range of ids.
+type IDMap struct {
+	Inside  uint32 `json:"inside"`
+	Outside uint32 `json:"outside"`
+	Size    uint32 `json:"size"`
 }
 
 // Image is what the container was made from.

@@ -39,10 +39,22 @@ func wait(ctx context.Context, places *acquire.Places, dir string, deadline, idl
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, deadline, fmt.Errorf("the collector's %s are over", deadline))
 	defer cancel()
-	s := &relay.Server{Dir: dir, Idle: idle, Capture: func(ctx context.Context, r *relay.Request, w io.Writer, stage func(string)) (*relay.Result, error) {
+	s := &relay.Server{Dir: dir, Idle: idle, Questions: questions(places), Uploads: &relay.Uploader{Roots: certificates(places)}, Capture: func(ctx context.Context, r *relay.Request, w io.Writer, stage func(string)) (*relay.Result, error) {
 		return serve(ctx, places, r, w, stage)
 	}}
 	return s.Serve(ctx, l)
+}
+
+// certificates are where distributions keep those by which the machine trusts others: the collector's image holds none.
+func certificates(places *acquire.Places) []string {
+	var out []string
+	for _, f := range []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"} {
+		if real, err := places.Real(f); err == nil {
+			f = real
+		}
+		out = append(out, places.Host(f))
+	}
+	return out
 }
 
 // moved in the environment says that hostCgroups was tried.
@@ -89,10 +101,6 @@ func hostCgroups(proc string) error {
 // serve captures what one request asks for. The package is signed with a key made for it alone: the pod has none, and whoever asked
 // signs it again with his own.
 func serve(ctx context.Context, places *acquire.Places, r *relay.Request, w io.Writer, stage func(string)) (*relay.Result, error) {
-	ref, err := target.ParseRef(r.Target)
-	if err != nil {
-		return nil, err
-	}
 	capture := acquire.Capture{Memory: r.Capture.Memory, Freeze: r.Capture.Freeze, WithSecrets: r.Capture.WithSecrets, Remote: r.Capture.Remote, EncryptTo: r.Capture.EncryptTo, Partial: true}
 	if capture.Memory == "" {
 		capture.Memory = "private"
@@ -101,11 +109,12 @@ func serve(ctx context.Context, places *acquire.Places, r *relay.Request, w io.W
 		return nil, err
 	}
 	stage("finding the container")
-	src, err := places.Find(ctx, ref, true)
+	src, why, err := find(ctx, places, r)
 	if err != nil {
 		return nil, err
 	}
 	defer src.Close()
+	captured := src.Container.URL
 	if r.URL != "" {
 		src.Container.URL = r.URL
 	}
@@ -127,6 +136,9 @@ func serve(ctx context.Context, places *acquire.Places, r *relay.Request, w io.W
 	}
 	s := res.Sealed
 	got := &relay.Result{Size: s.Size, SHA256: s.SHA256, ID: s.ID, Artifacts: s.Artifacts, Processes: res.Processes, Missed: len(res.Coverage.Missed), KeyID: s.KeyID}
+	if why != "" {
+		got.Target, got.Why = captured, why
+	}
 	if err != nil {
 		got.Stopped = err.Error()
 	}

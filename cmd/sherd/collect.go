@@ -27,6 +27,7 @@ type captureFlags struct {
 	collector collectorFlags
 	limits    cluster.Limits
 	auditLogs []string
+	upload    uploadFlags
 	output    string
 }
 
@@ -59,14 +60,18 @@ container's pod is not touched. docs/kubernetes.md tells what that needs.`,
   sherd collect --image sha256:3b1f… -o evidence/
   sherd collect k8s://shop/checkout-7d9f/app --plan
   sherd collect k8s://shop/checkout-7d9f/app --audit-log /var/log/kubernetes/audit.log
+  sherd collect k8s://shop/checkout-old/app --search-nodes
+  sherd collect k8s://shop/checkout-7d9f/app --upload s3://case7/checkout.sherd --encrypt-to age1…
   sherd collect docker://checkout --add /var/log/audit --add /var/log/syslog
   sherd collect pid://4711 --encrypt-to age1… -o - | ssh vault 'cat > case7.sherd'`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case len(args) == 0 && !chosen.given():
 				return exactly(1, "the target")(cmd, args)
-			case len(args) > 0 && chosen.given():
+			case len(args) > 0 && (chosen.beside() || chosen.given() && !strings.HasPrefix(args[0], "k8s:")):
 				return usagef("name targets, or choose them by --namespace, --all-namespaces, --selector, --node and --image, not both")
+			case len(args) == 0 && *chosen == selectFlags{search: true}:
+				return usagef("--search-nodes looks for a pod that is named, k8s://NAMESPACE/POD")
 			case len(args) > 1 && !strings.HasPrefix(args[0], "k8s:"):
 				return exactly(1, "the target")(cmd, args)
 			}
@@ -78,6 +83,9 @@ container's pod is not touched. docs/kubernetes.md tells what that needs.`,
 			}
 			if plan {
 				return usagef("--plan shows what would be done in a cluster; here, nothing is made or changed")
+			}
+			if f.upload != (uploadFlags{}) {
+				return usagef("--upload sends a package from a node of a cluster; here, write it with -o, or pipe it with -o -")
 			}
 			ref, err := target.ParseRef(args[0])
 			if err != nil {
@@ -94,8 +102,10 @@ container's pod is not touched. docs/kubernetes.md tells what that needs.`,
 		},
 	}
 	chosen.addFilters(c.Flags())
+	c.Flags().BoolVar(&chosen.search, "search-nodes", false, "in a cluster: look for a pod that was deleted on all nodes; with --node only there")
 	c.Flags().BoolVar(&plan, "plan", false, "in a cluster: show what would be made, which rights that needs and whether you have them; make nothing")
 	f.add(c)
+	f.upload.add(c.Flags())
 	return c
 }
 
@@ -105,6 +115,7 @@ type captured struct {
 	container *target.Container
 	result    *collect.Result
 	node      *relay.Result // of a capture in a cluster
+	receipt   string        // of a package that was uploaded to path
 }
 
 // capture takes ref into a package and records it in the package's custody.

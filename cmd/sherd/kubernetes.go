@@ -67,6 +67,8 @@ type clusterCapture struct {
 	f     *captureFlags
 	key   *evidence.Key
 	audit audits
+	// upload is where packages go from their node; nil: they come here.
+	upload *upload
 }
 
 func (a *app) clusterCapture(f *captureFlags) (*clusterCapture, error) {
@@ -84,7 +86,11 @@ func (a *app) clusterCapture(f *captureFlags) (*clusterCapture, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &clusterCapture{a: a, c: c, f: f, key: key}, nil
+	up, err := f.upload.open(f.collector.deadline)
+	if err != nil {
+		return nil, err
+	}
+	return &clusterCapture{a: a, c: c, f: f, key: key, upload: up}, nil
 }
 
 // one captures one container by a collector that is there for it alone.
@@ -108,7 +114,10 @@ func (k *clusterCapture) one(ctx context.Context, i *kubernetes.Instance) (_ *ca
 
 // take has a collector make the package of a container, and signs it.
 func (k *clusterCapture) take(ctx context.Context, s *cluster.Session, i *kubernetes.Instance, output string, stage func(string)) (*captured, error) {
-	at, err := nodeTarget(i)
+	if k.upload != nil {
+		return k.send(ctx, s, i, stage)
+	}
+	req, err := k.request(ctx, i)
 	if err != nil {
 		return nil, err
 	}
@@ -116,20 +125,29 @@ func (k *clusterCapture) take(ctx context.Context, s *cluster.Session, i *kubern
 	if err != nil {
 		return nil, err
 	}
-	docs, missed := k.surroundings(ctx, i)
-	req := relay.Request{
-		Target: at, URL: i.URL(), Warnings: missed,
-		Capture: relay.Capture{Memory: k.f.Memory, Freeze: k.f.Freeze, WithSecrets: k.f.WithSecrets, Remote: k.f.Remote, EncryptTo: k.f.EncryptTo},
-	}
-	for _, d := range docs {
-		req.Records = append(req.Records, relay.Record{Name: "kubernetes/" + d.Name, Origin: d.Origin, Data: d.Data})
-	}
 	res, err := s.Capture(ctx, req, out, stage)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", i.URL(), err), out.Abort())
 	}
 	got := &captured{path: path, node: res, container: &target.Container{URL: i.URL(), Name: i.Pod.Name}}
 	return got, k.finish(ctx, out, got, i.URL())
+}
+
+// request is what a collector is asked for, with what the API server says of the container's surroundings.
+func (k *clusterCapture) request(ctx context.Context, i *kubernetes.Instance) (relay.Request, error) {
+	at, err := nodeTarget(i)
+	if err != nil {
+		return relay.Request{}, err
+	}
+	docs, missed := k.surroundings(ctx, i)
+	req := relay.Request{
+		Target: at, URL: i.URL(), Warnings: missed, Expect: expected(i),
+		Capture: relay.Capture{Memory: k.f.Memory, Freeze: k.f.Freeze, WithSecrets: k.f.WithSecrets, Remote: k.f.Remote, EncryptTo: k.f.EncryptTo},
+	}
+	for _, d := range docs {
+		req.Records = append(req.Records, relay.Record{Name: "kubernetes/" + d.Name, Origin: d.Origin, Data: d.Data})
+	}
+	return req, nil
 }
 
 // nodeTarget is the container as its node's runtime names it.
@@ -156,6 +174,7 @@ func nodeTarget(i *kubernetes.Instance) (string, error) {
 func (k *clusterCapture) finish(ctx context.Context, out sink, got *captured, url string) error {
 	res := got.node
 	sum := res.SHA256
+	note := k.tellOfNode(url, got.path, res)
 	if got.path != "-" {
 		again, err := evidence.Resign(ctx, evidence.PartialPath(got.path), k.key, res.KeyID)
 		switch {
@@ -171,7 +190,7 @@ func (k *clusterCapture) finish(ctx context.Context, out sink, got *captured, ur
 		return err
 	}
 	if got.path != "-" {
-		if err := acquire.Handled(got.path, "collected", tool, res.ID, sum, url); err != nil {
+		if err := acquire.Handled(got.path, "collected", tool, res.ID, sum, note); err != nil {
 			k.a.note("custody not recorded: %v", err)
 		}
 	}
@@ -184,6 +203,10 @@ func (k *clusterCapture) finish(ctx context.Context, out sink, got *captured, ur
 func (c *captured) nodeSummary() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "● %s\n  %s  %s", printable.Text(c.container.URL), console.Plural(c.node.Processes, "process"), console.Plural(c.node.Artifacts, "artifact"))
+	if c.receipt != "" {
+		fmt.Fprintf(&b, "\n  → %s   %s   sha256 %s\n    receipt %s\n", printable.Text(c.path), console.Bytes(c.node.Size), printable.Text(c.node.SHA256), printable.Text(c.receipt))
+		return b.String()
+	}
 	if c.node.Missed > 0 {
 		fmt.Fprintf(&b, "  not obtained or left out: %s (sherd show %s coverage.json)", console.Plural(c.node.Missed, "thing"), printable.Text(c.path))
 	}

@@ -26,6 +26,7 @@ type shop struct {
 	l         *lab.Lab
 	namespace string
 	collector string // the image
+	images    *strings.Replacer
 }
 
 // shopPods are one pod with an init container that has ended, a sidecar and the application; one that ends at once and is started
@@ -97,7 +98,8 @@ func openShop(t *testing.T, pods string) *shop {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &shop{l: l, namespace: "shop-" + strings.ToLower(strings.TrimPrefix(t.Name(), "TestLive")), collector: collector}
+	s := &shop{l: l, namespace: "shop-" + strings.ToLower(strings.TrimPrefix(t.Name(), "TestLive")), collector: collector,
+		images: strings.NewReplacer("COLLECTOR", collector, "GOWEB", web)}
 	s.kubectl(t, "create", "namespace", s.namespace)
 	t.Cleanup(func() {
 		if _, err := l.Kubectl(context.Background(), "delete", "namespace", s.namespace, "--timeout=60s"); err != nil {
@@ -105,14 +107,14 @@ func openShop(t *testing.T, pods string) *shop {
 		}
 	})
 	s.kubectl(t, "label", "namespace", s.namespace, "pod-security.kubernetes.io/enforce=restricted")
-	s.apply(t, strings.NewReplacer("COLLECTOR", collector, "GOWEB", web).Replace(pods))
+	s.apply(t, pods)
 	return s
 }
 
 func (s *shop) apply(t *testing.T, manifest string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "pods.yaml")
-	if err := os.WriteFile(file, []byte(manifest), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(s.images.Replace(manifest)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s.kubectl(t, "apply", "-n", s.namespace, "-f", file)
@@ -143,7 +145,11 @@ func (s *shop) sherd(t *testing.T, args ...string) (status int, out, errOut stri
 	var o, e bytes.Buffer
 	began := time.Now()
 	status = run(s.args(args...), strings.NewReader(""), &o, &e)
-	t.Logf("sherd %s: %d after %v\n%s%s", strings.Join(args, " "), status, time.Since(began).Round(time.Millisecond), o.String(), e.String())
+	said := o.String()
+	if slices.Contains(args, "-") {
+		said = ""
+	}
+	t.Logf("sherd %s: %d after %v\n%s%s", strings.Join(args, " "), status, time.Since(began).Round(time.Millisecond), said, e.String())
 	return status, o.String(), e.String()
 }
 
@@ -453,11 +459,17 @@ func (s *shop) server() string { return net.JoinHostPort(s.l.NodeAddress(), "644
 // through is a kubeconfig that leads through the proxy.
 func (s *shop) through(t *testing.T, p *cutter) string {
 	t.Helper()
+	return s.throughAddress(t, p.addr)
+}
+
+// throughAddress is one that leads through what listens there.
+func (s *shop) throughAddress(t *testing.T, addr string) string {
+	t.Helper()
 	config, err := os.ReadFile(s.l.Kubeconfig())
 	if err != nil {
 		t.Fatal(err)
 	}
-	through := strings.ReplaceAll(string(config), s.server(), p.addr)
+	through := strings.ReplaceAll(string(config), s.server(), addr)
 	if through == string(config) {
 		t.Fatal("the kubeconfig does not name the server")
 	}

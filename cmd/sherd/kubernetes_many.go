@@ -24,7 +24,7 @@ import (
 // selectFlags choose containers of a cluster otherwise than by name.
 type selectFlags struct {
 	namespace, selector, node, image string
-	all                              bool
+	all, search                      bool
 }
 
 func (f *selectFlags) add(fs *pflag.FlagSet) {
@@ -40,6 +40,9 @@ func (f *selectFlags) addFilters(fs *pflag.FlagSet) {
 }
 
 func (f *selectFlags) given() bool { return *f != selectFlags{} }
+
+// beside reports whether there are flags that can't stand beside targets that are named: all but those that say where else to look for them.
+func (f *selectFlags) beside() bool { return *f != selectFlags{node: f.node, search: f.search} }
 
 // query is what the flags ask for. Filters alone look into all namespaces, since an incident does not stop at one.
 func (f *selectFlags) query() (kubernetes.Query, error) {
@@ -239,7 +242,7 @@ func (a *app) collectCluster(ctx context.Context, args []string, chosen *selectF
 	if err != nil {
 		return err
 	}
-	found, err := a.clusterTargets(ctx, k.c, refs, chosen)
+	found, err := k.targets(ctx, refs, chosen)
 	if err != nil {
 		return err
 	}
@@ -259,6 +262,9 @@ func (a *app) collectCluster(ctx context.Context, args []string, chosen *selectF
 			fmt.Fprint(a.out, got.summary(console.Width(a.out)))
 		}
 		return nil
+	}
+	if k.upload != nil && k.upload.one() {
+		return usagef("%s are meant, and --upload names one object: name a folder of a bucket, s3://BUCKET/FOLDER/", console.Plural(len(found), "container"))
 	}
 	if f.output == "-" {
 		return usagef("%s are meant, and standard output takes one package: name a folder with -o", console.Plural(len(found), "container"))

@@ -9,11 +9,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/sherd-forensics/sherd/cmd/internal/console"
+	"github.com/sherd-forensics/sherd/collect/relay"
 	"github.com/sherd-forensics/sherd/target/kubernetes"
 )
 
 // targetsCluster lists a cluster's containers as its API server knows them.
-func (a *app) targetsCluster(ctx context.Context, chosen *selectFlags, asJSON, wide bool) error {
+func (a *app) targetsCluster(ctx context.Context, chosen *selectFlags, f *captureFlags, inspect, asJSON, wide bool) error {
 	q, err := chosen.query()
 	if err != nil {
 		return err
@@ -26,11 +27,17 @@ func (a *app) targetsCluster(ctx context.Context, chosen *selectFlags, asJSON, w
 	if err != nil {
 		return err
 	}
+	var judged []relay.Judgement
+	if inspect {
+		if judged, err = a.inspect(ctx, c, found, f); err != nil {
+			return err
+		}
+	}
 	if asJSON {
-		return a.clusterJSON(found)
+		return a.clusterJSON(found, judged)
 	}
 	rows := make([][]string, 0, len(found))
-	for _, i := range found {
+	for n, i := range found {
 		state := string(i.State)
 		if i.Reason != "" {
 			state += " (" + i.Reason + ")"
@@ -41,17 +48,23 @@ func (a *app) targetsCluster(ctx context.Context, chosen *selectFlags, asJSON, w
 		} else {
 			row = append(row, i.Digest()[:min(len(i.Digest()), len("sha256:")+12)])
 		}
+		if inspect {
+			row = append(row, judgementWords(judged[n]))
+		}
 		rows = append(rows, row)
 	}
 	head := []string{"TARGET", "ROLE", "NODE", "STATE", "RESTARTS", "SECURITY", "DIGEST"}
 	if wide {
 		head = append(head[:6], "IMAGE", "DIGEST", "ID")
 	}
+	if inspect {
+		head = append(head, "DISTROLESS")
+	}
 	console.Table(a.out, 1<<16, head, rows)
 	return nil
 }
 
-func (a *app) clusterJSON(found []*kubernetes.Instance) error {
+func (a *app) clusterJSON(found []*kubernetes.Instance, judged []relay.Judgement) error {
 	type one struct {
 		URL       string   `json:"url"`
 		Namespace string   `json:"namespace"`
@@ -67,13 +80,19 @@ func (a *app) clusterJSON(found []*kubernetes.Instance) error {
 		Image     string   `json:"image"`
 		Digest    string   `json:"digest,omitempty"`
 		Security  []string `json:"security"`
+		// Distroless is there where the node was asked.
+		Distroless *relay.Judgement `json:"distroless,omitempty"`
 	}
 	doc := struct {
 		Containers []one `json:"containers"`
 	}{Containers: []one{}}
-	for _, i := range found {
+	for n, i := range found {
+		var d *relay.Judgement
+		if judged != nil {
+			d = &judged[n]
+		}
 		doc.Containers = append(doc.Containers, one{i.URL(), i.Pod.Namespace, i.Pod.Name, i.Container, string(i.Role), i.Pod.Spec.NodeName,
-			string(i.State), i.Reason, i.Restarts, i.ID, i.Previous, i.Image, i.Digest(), exposure(i)})
+			string(i.State), i.Reason, i.Restarts, i.ID, i.Previous, i.Image, i.Digest(), exposure(i), d})
 	}
 	e := json.NewEncoder(a.out)
 	e.SetIndent("", "  ")

@@ -10,13 +10,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sherd-forensics/sherd/cmd/internal/console"
+	"github.com/sherd-forensics/sherd/collect/cluster"
 	"github.com/sherd-forensics/sherd/internal/printable"
 	"github.com/sherd-forensics/sherd/target"
 )
 
 func newTargets(a *app) *cobra.Command {
-	var asJSON, wide bool
-	chosen := &selectFlags{}
+	var asJSON, wide, inspect bool
+	chosen, f := &selectFlags{}, &captureFlags{limits: cluster.Limits{Node: 1, All: 8}}
 	c := &cobra.Command{
 		Use:   "targets",
 		Short: "list the containers here, and which are distroless",
@@ -24,15 +25,19 @@ func newTargets(a *app) *cobra.Command {
 container's namespaces that its cgroup does not hold, are reported below the list.
 
 With --namespace or --all-namespaces it lists the containers of a Kubernetes cluster as its API server knows them. Whether they are distroless is for
-their nodes to tell: a capture says it.`,
+their nodes to tell: with --inspect a collector on each node says it, for as long as that takes. docs/kubernetes.md tells what that needs.`,
 		Example: `  sherd targets
   sherd targets --docker-host unix:///run/user/1000/docker.sock
   sherd targets --all-namespaces
+  sherd targets --namespace shop --inspect
   sherd targets --json | jq -r '.containers[].url'`,
 		Args: exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if chosen.given() {
-				return a.targetsCluster(cmd.Context(), chosen, asJSON, wide)
+				return a.targetsCluster(cmd.Context(), chosen, f, inspect, asJSON, wide)
+			}
+			if inspect {
+				return usagef("--inspect asks the nodes of a cluster: choose containers there with --all-namespaces, --namespace, --selector, --node or --image")
 			}
 			p := a.progress(nil)
 			p.Stage("looking for containers")
@@ -49,6 +54,8 @@ their nodes to tell: a capture says it.`,
 		},
 	}
 	chosen.addFilters(c.Flags())
+	c.Flags().BoolVar(&inspect, "inspect", false, "in a cluster: have the nodes say which containers are distroless")
+	f.collector.add(c.Flags())
 	c.Flags().BoolVar(&asJSON, "json", false, "write JSON, with everything that is known")
 	c.Flags().BoolVarP(&wide, "wide", "w", false, "do not shorten ids, images and reasons")
 	return c

@@ -11,7 +11,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"strings"
+	"sync/atomic"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -55,6 +55,8 @@ type Options struct {
 	KeepNamespace bool
 	// Stage is told what happens; may be nil.
 	Stage func(string)
+
+	frugal bool // asks the node for no resources
 }
 
 // Session is a collector on one node, for any number of captures there.
@@ -65,6 +67,8 @@ type Session struct {
 	c   *kubernetes.Cluster
 	o   Options
 	pod string
+
+	spoken atomic.Bool // the collector has answered before
 }
 
 // StartError says why no collector came up on a node.
@@ -72,6 +76,9 @@ type StartError struct {
 	Node string
 	Why  string
 	Err  error
+
+	full bool // the node has too little left for what the collector asks for
+	lost bool // its job is gone
 }
 
 func (e *StartError) Error() string {
@@ -84,8 +91,8 @@ func (e *StartError) Error() string {
 
 func (e *StartError) Unwrap() error { return e.Err }
 
-// Start has a collector run on a node and waits until it does. On an error nothing of it is left.
-func Start(ctx context.Context, c *kubernetes.Cluster, node string, o Options) (_ *Session, err error) {
+// start has a collector run on a node and waits until it does. On an error nothing of it is left.
+func start(ctx context.Context, c *kubernetes.Cluster, node string, o Options) (_ *Session, err error) {
 	id, err := randomID()
 	if err != nil {
 		return nil, err
@@ -96,6 +103,9 @@ func Start(ctx context.Context, c *kubernetes.Cluster, node string, o Options) (
 			err = errors.Join(err, s.Close())
 		}
 	}()
+	if err := s.fit(ctx); err != nil {
+		return nil, err
+	}
 	if err := s.namespace(ctx); err != nil {
 		return nil, err
 	}
@@ -195,65 +205,6 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// ready waits until the collector's pod runs, and says what keeps it from it.
-func (s *Session) ready(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, s.o.Start, fmt.Errorf("it did not run within %s", s.o.Start))
-	defer cancel()
-	pods := s.c.Resource(kubernetes.Pods).Namespace(s.o.Namespace)
-	o := metav1.ListOptions{LabelSelector: SessionLabel + "=" + s.ID}
-	last := "its job has made no pod yet"
-	for {
-		l, err := pods.List(ctx, o)
-		if err != nil {
-			if ctx.Err() != nil {
-				break
-			}
-			return s.c.Explain(err, "list", kubernetes.Pods, "", s.o.Namespace)
-		}
-		for i := range l.Items {
-			done, why, err := s.look(&l.Items[i])
-			if done || err != nil {
-				return err
-			}
-			if why != "" {
-				last = why
-			}
-		}
-		if len(l.Items) == 0 {
-			// It takes a moment, or admission refuses it, which only an event about the job tells.
-			if err := s.refused(ctx); err != nil {
-				return err
-			}
-			if pause(ctx, 200*time.Millisecond) != nil {
-				break
-			}
-			continue
-		}
-		o.ResourceVersion = l.GetResourceVersion()
-		w, err := pods.Watch(ctx, o)
-		if err != nil {
-			// Watching is a right of its own: asking again does as well.
-			if err := pause(ctx, 300*time.Millisecond); err != nil {
-				break
-			}
-			o.ResourceVersion = ""
-			continue
-		}
-		done, why, err := s.watch(ctx, w)
-		if done || err != nil {
-			return err
-		}
-		if why != "" {
-			last = why
-		}
-		o.ResourceVersion = ""
-		if ctx.Err() != nil {
-			break
-		}
-	}
-	return &StartError{Node: s.Node, Why: last, Err: context.Cause(ctx)}
-}
-
 // refused reports that the cluster does not let the job make its pod. Who may not read events learns it when the time is over.
 func (s *Session) refused(ctx context.Context) error {
 	l, err := s.c.Resource(kubernetes.Events).Namespace(s.o.Namespace).List(ctx, metav1.ListOptions{
@@ -269,6 +220,7 @@ func (s *Session) refused(ctx context.Context) error {
 		"; a collector needs a namespace that Pod Security lets be privileged, such as one that Sherd makes itself (--sherd-namespace)"}
 }
 
+// watch looks at the collector's pod as it changes, until the watching ends.
 func (s *Session) watch(ctx context.Context, w watch.Interface) (done bool, last string, err error) {
 	defer w.Stop()
 	for {
@@ -294,53 +246,8 @@ func (s *Session) watch(ctx context.Context, w watch.Interface) (done bool, last
 	}
 }
 
-// look says whether the collector runs, or what it waits for; an error is what waiting won't mend.
-func (s *Session) look(u *unstructured.Unstructured) (done bool, why string, err error) {
-	p := &corev1.Pod{}
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, p); err != nil {
-		return false, "", err
-	}
-	switch p.Status.Phase {
-	case corev1.PodFailed, corev1.PodSucceeded:
-		words := p.Status.Reason + " " + p.Status.Message
-		for _, st := range p.Status.ContainerStatuses {
-			if t := st.State.Terminated; t != nil {
-				words += fmt.Sprintf(" %s (exit status %d) %s", t.Reason, t.ExitCode, t.Message)
-			}
-		}
-		return false, "", &StartError{Node: s.Node, Why: "it ended at once: " + strings.TrimSpace(words)}
-	case corev1.PodRunning:
-		for _, st := range p.Status.ContainerStatuses {
-			if st.State.Running != nil {
-				s.pod = p.Name
-				return true, "", nil
-			}
-		}
-	case corev1.PodPending, corev1.PodUnknown:
-	}
-	for _, st := range p.Status.ContainerStatuses {
-		w := st.State.Waiting
-		if w == nil {
-			continue
-		}
-		switch w.Reason {
-		case "ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError", "CreateContainerError", "RunContainerError":
-			return false, "", &StartError{Node: s.Node, Why: w.Reason + ": " + w.Message}
-		case "ImagePullBackOff", "ErrImagePull":
-			return false, "", &StartError{Node: s.Node, Why: "the node can't pull the collector's image " + s.o.Image + ": " + w.Message + "; name one that it can with --collector-image"}
-		}
-		return false, strings.TrimSpace(w.Reason + " " + w.Message), nil
-	}
-	for _, c := range p.Status.Conditions {
-		if c.Status == corev1.ConditionFalse && c.Message != "" {
-			return false, c.Message, nil
-		}
-	}
-	return false, "", nil
-}
-
 // cleanupTime is how long taking away what was made may take, after a cancelled capture too.
-const cleanupTime = 20 * time.Second
+const cleanupTime = 75 * time.Second
 
 // Close removes the collector and, if a capture made it and nothing of Sherd's is left in it, the namespace. It works when the context
 // that Start was given has ended.
@@ -371,7 +278,9 @@ func (s *Session) gone(ctx context.Context) {
 func removeJob(ctx context.Context, c *kubernetes.Cluster, ns, name string) error {
 	now := int64(0)
 	background := metav1.DeletePropagationBackground
-	err := c.Resource(kubernetes.Jobs).Namespace(ns).Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: &now, PropagationPolicy: &background})
+	err := persist(ctx, func() error {
+		return c.Resource(kubernetes.Jobs).Namespace(ns).Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: &now, PropagationPolicy: &background})
+	})
 	if err == nil || apierrors.IsNotFound(err) {
 		return nil
 	}

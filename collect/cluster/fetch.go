@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
@@ -22,8 +23,11 @@ import (
 	"github.com/sherd-forensics/sherd/target/kubernetes"
 )
 
-// tries is how often a broken stream is taken up again without a byte of progress, with a pause in between that grows.
-const tries = 8
+// patience is how long a broken stream is taken up again without progress: an API server that is started anew takes up to a minute.
+const patience = 3 * time.Minute
+
+// maxPause is the longest between two tries.
+const maxPause = 5 * time.Second
 
 // Capture has the collector make a package and writes it to w. A stream that breaks is taken up where it was cut: the package
 // waits on the node.
@@ -36,31 +40,42 @@ func (s *Session) Capture(ctx context.Context, req relay.Request, w io.Writer, s
 		req.Job = id
 	}
 	out := &received{w: w, sum: sha256.New()}
+	var lost time.Time
 	for failed := 0; ; {
-		before := out.n
+		before, began := out.n, time.Now()
 		req.Offset = out.n
 		res, err := s.ask(ctx, &req, out, stage)
 		if err == nil {
+			if req.Upload != nil || req.Ask != "" {
+				return res, nil
+			}
 			return res, out.check(res)
 		}
 		var broken *relay.BrokenError
+		var denied *kubernetes.DeniedError
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		if !errors.As(err, &broken) || req.Direct {
+		// A server that has just started refuses for a moment what it allowed before.
+		if !errors.As(err, &broken) && (!errors.As(err, &denied) || !s.spoken.Load()) || req.Direct {
 			return nil, err
 		}
-		if failed++; out.n > before {
-			failed = 0
+		if out.n > before || time.Since(began) > 2*maxPause {
+			failed, lost = 0, time.Time{}
 		}
-		if failed > tries {
-			return nil, fmt.Errorf("%w; it was asked for again %d times", err, tries)
+		if lost.IsZero() {
+			lost = time.Now()
+		}
+		if failed++; time.Since(lost) > patience {
+			return nil, fmt.Errorf("%w; it was asked for again for %s, %d times", err, patience, failed)
 		}
 		if err := s.alive(ctx); err != nil {
 			return nil, err
 		}
-		s.stage(fmt.Sprintf("the stream broke off at %d bytes and is taken up again", out.n))
-		if err := pause(ctx, time.Duration(failed*failed)*250*time.Millisecond); err != nil {
+		if req.Ask == "" {
+			s.stage(fmt.Sprintf("the stream broke off at %d bytes and is taken up again", out.n))
+		}
+		if err := pause(ctx, min(time.Duration(failed*failed)*250*time.Millisecond, maxPause)); err != nil {
 			return nil, err
 		}
 		// A collector that has begun the package has the documents. One that never heard of it would make it without them.
@@ -68,6 +83,18 @@ func (s *Session) Capture(ctx context.Context, req relay.Request, w io.Writer, s
 			req.Records = nil
 		}
 	}
+}
+
+// Ask asks the collector a question of another kind, and puts its answer into to.
+func (s *Session) Ask(ctx context.Context, req relay.Request, to any) error {
+	res, err := s.Capture(ctx, req, io.Discard, nil)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(res.Answer, to); err != nil {
+		return fmt.Errorf("the collector's answer is not in its form: %w", err)
+	}
+	return nil
 }
 
 // alive tells a collector that is gone from a server that does not answer for a while.
@@ -120,6 +147,7 @@ func (s *Session) ask(ctx context.Context, req *relay.Request, w io.Writer, stag
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	pr, pw := io.Pipe()
+	asked := time.Now()
 	var said bytes.Buffer
 	go func() {
 		err := exec.StreamWithContext(ctx, remotecommand.StreamOptions{Stdin: &question, Stdout: pw, Stderr: &limited{&said, 64 << 10}})
@@ -130,8 +158,18 @@ func (s *Session) ask(ctx context.Context, req *relay.Request, w io.Writer, stag
 	}()
 	res, err := relay.Fetch(pr, w, stage)
 	pr.CloseWithError(io.ErrClosedPipe)
+	if err == nil {
+		s.spoken.Store(true)
+		if res.Hello != nil {
+			o := res.Hello.Offset(asked)
+			res.Clock = &o
+		}
+	}
 	var broken *relay.BrokenError
 	if errors.As(err, &broken) {
+		if broken.N > 0 {
+			s.spoken.Store(true)
+		}
 		if apierrors.IsForbidden(broken.Err) {
 			return nil, s.c.Explain(broken.Err, "create", kubernetes.Pods, "exec", s.o.Namespace)
 		}

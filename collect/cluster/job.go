@@ -88,6 +88,13 @@ func job(id, node string, o Options) *batchv1.Job {
 			},
 		},
 	}
+	if o.frugal {
+		// Written down as nothing: left out, the limit would be asked for.
+		requests := j.Spec.Template.Spec.Containers[0].Resources.Requests
+		for name := range requests {
+			requests[name] = resource.MustParse("0")
+		}
+	}
 	if o.Freeze {
 		freezers(&j.Spec.Template.Spec)
 	}

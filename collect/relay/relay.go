@@ -5,6 +5,7 @@
 //
 // A question is a length and JSON. An answer is frames: one byte of kind, four of length (big-endian), payload. Kinds:
 //
+//	H  the collector's greeting, JSON, first: what its clock says
 //	D  bytes of the package, which follow each other from the offset asked for
 //	S  a stage of the capture, in words
 //	R  the result, JSON, last
@@ -21,6 +22,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"time"
 )
 
 // Limits of what either side reads.
@@ -34,10 +36,17 @@ const (
 type Request struct {
 	// Job names the capture, letters and digits, chosen by the client.
 	Job string `json:"job"`
+	// Ask is a question of another kind, by the name that the collector knows it by, with its Args; "" asks for a package.
+	Ask  string          `json:"ask,omitempty"`
+	Args json.RawMessage `json:"args,omitempty"`
 	// Target is the container as the node's runtime names it: "containerd://k8s.io/ID".
 	Target string `json:"target"`
 	// URL is the target as the user named it; it goes into the package in place of Target.
 	URL string `json:"url,omitempty"`
+	// Expect is what the API server says of the container: the node's runtime must agree.
+	Expect *Expect `json:"expect,omitempty"`
+	// Upload sends the package from the node to a place of the client's choice, and nothing of it to the client.
+	Upload *Upload `json:"upload,omitempty"`
 	// Offset is where in the package to begin, in bytes.
 	Offset int64 `json:"offset"`
 	// Direct sends the package as it is made, without a file on the node; a broken connection ends it.
@@ -55,6 +64,31 @@ type Capture struct {
 	WithSecrets bool     `json:"with_secrets,omitempty"`
 	Remote      bool     `json:"remote,omitempty"`
 	EncryptTo   []string `json:"encrypt_to,omitempty"`
+}
+
+// Expect names a container as the API server does.
+type Expect struct {
+	Namespace string `json:"namespace"`
+	Pod       string `json:"pod"`
+	UID       string `json:"uid,omitempty"` // of the pod
+	Container string `json:"container"`
+}
+
+// Hello is what a collector says first.
+type Hello struct {
+	// Clock is the collector's wall clock when the question had come, nanoseconds UTC.
+	Clock int64 `json:"clock"`
+	// At is when that came here.
+	At time.Time `json:"-"`
+}
+
+// Offset is how far a collector's clock is ahead of this machine's.
+type Offset struct{ By, Within time.Duration }
+
+// Offset compares the clocks, given when the question was asked. The greeting was written somewhere between then and its coming.
+func (h *Hello) Offset(asked time.Time) Offset {
+	half := h.At.Sub(asked) / 2
+	return Offset{By: time.Unix(0, h.Clock).Sub(asked.Add(half)), Within: half}
 }
 
 // Record is a document of the client's that goes into the package: what the API server says of the pod.
@@ -76,12 +110,26 @@ type Result struct {
 	KeyID string `json:"key_id"`
 	// Stopped says why the capture did not come to its end, "" if it did. What was taken until then is sealed.
 	Stopped string `json:"stopped,omitempty"`
+	// Target is the container that was captured as the node's runtime names it, where it is not the one that was asked for, and Why that is so.
+	Target string `json:"target,omitempty"`
+	Why    string `json:"why,omitempty"`
+	// MD5 is that of the package's bytes where it was uploaded: what object stores know content by.
+	MD5 string `json:"md5,omitempty"`
+	// Uploaded says that the package lies where Upload named.
+	Uploaded bool `json:"uploaded,omitempty"`
+	// Answer is that to a question of another kind.
+	Answer json.RawMessage `json:"answer,omitempty"`
+	// Hello is what the collector said first; nil if it said nothing.
+	Hello *Hello `json:"-"`
+	// Clock is how far the collector's clock is ahead of this machine's; nil if it did not say.
+	Clock *Offset `json:"-"`
 }
 
 var jobName = regexp.MustCompile(`^[a-z0-9]{1,64}$`)
 
 // frame kinds.
 const (
+	kindHello  = 'H'
 	kindData   = 'D'
 	kindStage  = 'S'
 	kindResult = 'R'
@@ -167,6 +215,7 @@ func (e *CollectorError) Error() string { return e.Words }
 func Fetch(r io.Reader, w io.Writer, stage func(string)) (*Result, error) {
 	in := bufio.NewReaderSize(r, 256<<10)
 	var got int64
+	var hello *Hello
 	broken := func(err error) error {
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
@@ -180,7 +229,7 @@ func Fetch(r io.Reader, w io.Writer, stage func(string)) (*Result, error) {
 			return nil, broken(err)
 		}
 		n := int64(binary.BigEndian.Uint32(head[1:]))
-		if n > maxFrame || head[0] != kindData && n > maxWords {
+		if n > maxFrame || head[0] != kindData && head[0] != kindResult && n > maxWords {
 			return nil, fmt.Errorf("the collector's answer is not in its form: a frame %q of %d bytes", head[0], n)
 		}
 		if head[0] == kindData {
@@ -202,6 +251,14 @@ func Fetch(r io.Reader, w io.Writer, stage func(string)) (*Result, error) {
 			return nil, broken(err)
 		}
 		switch head[0] {
+		case kindHello:
+			h := Hello{At: time.Now()}
+			if err := json.Unmarshal(b, &h); err != nil {
+				return nil, fmt.Errorf("the collector's greeting is not in its form: %w", err)
+			}
+			if hello == nil { // later ones only say that it is there still
+				hello = &h
+			}
 		case kindStage:
 			if stage != nil {
 				stage(string(b))
@@ -213,6 +270,7 @@ func Fetch(r io.Reader, w io.Writer, stage func(string)) (*Result, error) {
 			if err := json.Unmarshal(b, res); err != nil {
 				return nil, fmt.Errorf("the collector's result is not in its form: %w", err)
 			}
+			res.Hello = hello
 			return res, nil
 		default:
 			return nil, fmt.Errorf("the collector's answer is not in its form: a frame %q", head[0])

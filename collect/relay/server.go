@@ -17,6 +17,9 @@ import (
 // Capturer makes the package of a request, writing it to w. It is the collector's.
 type Capturer func(ctx context.Context, r *Request, w io.Writer, stage func(string)) (*Result, error)
 
+// Question answers a question of another kind than for a package. What it returns goes back as JSON, of at most a MiB.
+type Question func(ctx context.Context, r *Request) (any, error)
+
 // Server is the collector's long-lived process: it makes packages on request, each once, and serves them from any offset.
 type Server struct {
 	// Dir is where packages lie until the process ends: a folder of its own.
@@ -24,6 +27,12 @@ type Server struct {
 	Capture Capturer
 	// Idle ends Serve when nobody has asked for anything that long; 0 never.
 	Idle time.Duration
+	// Questions are the other kinds of questions that this collector answers, by their names.
+	Questions map[string]Question
+	// Uploads sends packages elsewhere; nil refuses it.
+	Uploads *Uploader
+
+	free func(dir string) (available, total int64, err error) // for tests
 
 	mu   sync.Mutex
 	jobs map[string]*job
@@ -39,7 +48,10 @@ type job struct {
 	mu     sync.Mutex
 	grown  *sync.Cond
 	path   string
+	upload *Upload
 	size   int64
+	sent   int64 // how far somebody has fetched it
+	gone   int64 // up to where the file is a hole, for want of room
 	stages []string
 	done   bool
 	result *Result
@@ -109,9 +121,15 @@ func (s *Server) answer(ctx context.Context, c io.ReadWriter) {
 	w := bufio.NewWriterSize(c, 128<<10)
 	req, err := readRequest(c)
 	if err == nil {
-		if req.Direct {
+		err = hello(w)
+	}
+	if err == nil {
+		switch {
+		case req.Ask != "":
+			err = s.question(ctx, req, w)
+		case req.Direct:
 			err = s.direct(ctx, req, w)
-		} else {
+		default:
 			err = s.serve(ctx, req, w)
 		}
 	}
@@ -120,6 +138,42 @@ func (s *Server) answer(ctx context.Context, c io.ReadWriter) {
 		_ = writeFrame(w, kindError, clip(err.Error()))
 	}
 	_ = w.Flush()
+}
+
+func hello(w *bufio.Writer) error {
+	b, err := json.Marshal(Hello{Clock: time.Now().UnixNano()})
+	if err == nil {
+		err = writeFrame(w, kindHello, b)
+	}
+	return errors.Join(err, w.Flush())
+}
+
+// question answers one of another kind.
+func (s *Server) question(ctx context.Context, req *Request, w io.Writer) error {
+	answer := s.Questions[req.Ask]
+	if answer == nil {
+		return fmt.Errorf("this collector does not know the question %q: is its image of the same version as the program that asks?", req.Ask[:min(len(req.Ask), 64)])
+	}
+	a, err := answer(ctx, req)
+	if err != nil {
+		return err
+	}
+	res := &Result{}
+	if res.Answer, err = json.Marshal(a); err != nil {
+		return err
+	}
+	return result(w, res)
+}
+
+func result(w io.Writer, res *Result) error {
+	b, err := json.Marshal(res)
+	if err != nil {
+		return err
+	}
+	if len(b) > maxFrame {
+		return fmt.Errorf("the answer has %d KiB, more than %d", len(b)>>10, maxFrame>>10)
+	}
+	return writeFrame(w, kindResult, b)
 }
 
 func clip(s string) []byte { return []byte(s[:min(len(s), maxWords)]) }
@@ -143,11 +197,7 @@ func (s *Server) direct(ctx context.Context, req *Request, w *bufio.Writer) erro
 	if err != nil {
 		return err
 	}
-	b, err := json.Marshal(res)
-	if err != nil {
-		return err
-	}
-	return writeFrame(w, kindResult, b)
+	return result(w, res)
 }
 
 // frames writes a package as frames, between those of stages.
@@ -190,14 +240,20 @@ func (s *Server) start(ctx context.Context, req *Request) (*job, error) {
 	if err != nil {
 		return nil, fmt.Errorf("a place for the package: %w", err)
 	}
-	j := &job{path: path}
+	if req.Upload != nil && s.Uploads == nil {
+		return nil, errors.Join(errors.New("this collector uploads nothing"), f.Close(), os.Remove(path))
+	}
+	j := &job{path: path, upload: req.Upload}
 	j.grown = sync.NewCond(&j.mu)
 	s.jobs[req.Job] = j
 	s.busy++
 	go func() {
 		defer s.begin(-1)
-		res, err := s.Capture(ctx, req, &spool{f, j}, j.stage)
+		res, err := s.Capture(ctx, req, &spool{f: f, j: j, ctx: ctx, free: s.room}, j.stage)
 		err = errors.Join(err, f.Close())
+		if err == nil && req.Upload != nil {
+			err = s.Uploads.put(ctx, req.Upload, path, res, j.stage)
+		}
 		j.mu.Lock()
 		defer j.mu.Unlock()
 		j.done, j.result, j.err = true, res, err
@@ -213,21 +269,6 @@ func (j *job) stage(words string) {
 		j.stages = append(j.stages, words)
 	}
 	j.grown.Broadcast()
-}
-
-// spool writes a job's package and tells those who wait for it.
-type spool struct {
-	f *os.File
-	j *job
-}
-
-func (s *spool) Write(b []byte) (int, error) {
-	n, err := s.f.Write(b)
-	s.j.mu.Lock()
-	defer s.j.mu.Unlock()
-	s.j.size += int64(n)
-	s.j.grown.Broadcast()
-	return n, err
 }
 
 // serve sends a job's package from an offset on, as it grows, and its result.
@@ -249,16 +290,27 @@ func (s *Server) serve(ctx context.Context, req *Request, w *bufio.Writer) error
 	defer stop()
 	buf := make([]byte, 256<<10)
 	at, told := req.Offset, 0
+	if err := j.has(at); err != nil {
+		return err
+	}
 	for {
 		size, stages, done := j.wait(ctx, at, told)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
+		}
+		if size <= at && len(stages) == 0 && !done {
+			if err := hello(w); err != nil {
+				return err
+			}
 		}
 		for _, st := range stages {
 			if err := writeFrame(w, kindStage, clip(st)); err != nil {
 				return err
 			}
 			told++
+		}
+		if j.upload != nil {
+			at = size // it goes elsewhere
 		}
 		if at > size && done {
 			return fmt.Errorf("the package has %d bytes, and those from %d on are asked for", size, at)
@@ -276,6 +328,7 @@ func (s *Server) serve(ctx context.Context, req *Request, w *bufio.Writer) error
 		if err := w.Flush(); err != nil {
 			return err
 		}
+		j.fetched(at)
 		if done {
 			break
 		}
@@ -283,18 +336,25 @@ func (s *Server) serve(ctx context.Context, req *Request, w *bufio.Writer) error
 	if j.err != nil {
 		return j.err
 	}
-	b, err := json.Marshal(j.result)
-	if err != nil {
-		return err
-	}
-	return writeFrame(w, kindResult, b)
+	return result(w, j.result)
 }
 
-// wait returns when there is more than was sent, or no more to come.
+// beat is how often a collector that has nothing new says that it is there: whatever lies between ends a silent connection.
+const beat = 20 * time.Second
+
+// wait returns when there is more than was sent, or no more to come, or after a while.
 func (j *job) wait(ctx context.Context, at int64, told int) (size int64, stages []string, done bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for j.size <= at && len(j.stages) == told && !j.done && ctx.Err() == nil {
+	late := false
+	timer := time.AfterFunc(beat, func() {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		late = true
+		j.grown.Broadcast()
+	})
+	defer timer.Stop()
+	for (j.size <= at || j.upload != nil) && len(j.stages) == told && !j.done && !late && ctx.Err() == nil {
 		j.grown.Wait()
 	}
 	return j.size, j.stages[told:], j.done

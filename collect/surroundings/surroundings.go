@@ -186,7 +186,11 @@ func typed[T any](p *part, what string, list []unstructured.Unstructured) []T {
 // itself is the pod as the server sent it when it was found, not as it is by now, and the events about it.
 func (g *gatherer) itself(p *part) {
 	name := g.pod.Namespace + "/" + g.pod.Name
-	p.put("pod.json", "GET pods "+name+" of the API server", json.RawMessage(g.i.Raw))
+	if len(g.i.Raw) > 0 {
+		p.put("pod.json", "GET pods "+name+" of the API server", json.RawMessage(g.i.Raw))
+	} else {
+		p.miss("pods "+name, errors.New("the API server knows it no more; what its node still has was captured"))
+	}
 	g.slot <- struct{}{}
 	defer func() { <-g.slot }()
 	events, err := g.c.Resource(kubernetes.Events).Namespace(g.pod.Namespace).List(g.ctx, metav1.ListOptions{

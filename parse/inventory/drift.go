@@ -76,7 +76,11 @@ func Drift(p *evidence.Package) iter.Seq2[Change, error] {
 				points.add(string(m.Point))
 			}
 		}
-		drift(Read(p), points, yield)
+		owners := ownersOf(p)
+		drift(Read(p), points, func(c Change, err error) bool {
+			owners.mapped(&c)
+			return yield(c, err)
+		})
 	}
 }
 

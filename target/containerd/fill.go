@@ -27,6 +27,9 @@ func (r *Runtime) fill(ctx context.Context, f found, img *image) *target.Contain
 		c.Image.Digest, c.Image.ConfigID, c.Image.DiffIDs = img.manifestDigest, img.configDigest, img.diffs
 	}
 	r.task(c, f)
+	if blind := target.Sandboxed(f.runtime); blind != "" {
+		c.Warn(blind)
+	}
 	if len(f.spec.value) > 0 {
 		if spec, err := ocispec.Parse(f.spec.value); err != nil {
 			c.Warn(err.Error())

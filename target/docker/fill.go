@@ -38,6 +38,9 @@ func (r *Runtime) fill(ctx context.Context, in *inspected) *target.Container {
 	r.rootfs(ctx, c, in, img)
 	if in.HostConfig != nil {
 		c.Rootfs.ReadOnly = in.HostConfig.ReadonlyRootfs
+		if blind := target.Sandboxed(in.HostConfig.Runtime); blind != "" {
+			c.Warn(blind)
+		}
 	}
 	c.Mounts = mounts(in)
 	c.Logs = r.logs(ctx, c, in)

@@ -58,6 +58,20 @@ func (s *Spec) Apply(c *target.Container) {
 		c.Pod = target.PodOf(s.Annotations)
 	}
 	c.Privileges = s.Privileges()
+	if s.Linux != nil {
+		c.UIDMap, c.GIDMap = idMap(s.Linux.UIDMappings), idMap(s.Linux.GIDMappings)
+	}
+}
+
+// maxRanges bounds a mapping; the kernel takes 340.
+const maxRanges = 340
+
+func idMap(ranges []specs.LinuxIDMapping) []target.IDMap {
+	var out []target.IDMap
+	for _, r := range ranges[:min(len(ranges), maxRanges)] {
+		out = append(out, target.IDMap{Inside: r.ContainerID, Outside: r.HostID, Size: r.Size})
+	}
+	return out
 }
 
 func (s *Spec) mounts() []target.Mount {

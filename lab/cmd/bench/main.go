@@ -27,7 +27,7 @@ func main() {
 	size := flag.Int64("mib", 1024, "size of the tree and of the memory, MiB")
 	bin := flag.String("bin", "bin", "folder of the built programs")
 	venv := flag.String("varc", "", "python of an environment that has varc, for the comparison; empty: left out")
-	only := flag.String("only", "", "tree, core, yara, size, investigate, large, indicators, memory, ingest, lake, or timeline for the last two; empty: all")
+	only := flag.String("only", "", "tree, core, yara, size, investigate, large, indicators, memory, ingest, lake, timeline for those two, or kubernetes; empty: all")
 	quick := flag.Bool("quick", false, "small sizes: to see that everything works, not for figures")
 	plaso := flag.String("plaso", "", "folder of an environment that has plaso, for the comparison; empty: left out")
 	scratch := flag.String("scratch", "", "folder for what the timeline's part writes, up to 12 GiB; empty: the usual one")
@@ -49,7 +49,7 @@ func main() {
 	for _, part := range []struct {
 		name string
 		run  func() error
-	}{{"size", b.sizes}, {"tree", b.tree}, {"core", b.core}, {"yara", b.yara}, {"investigate", b.investigate}, {"large", b.large}, {"indicators", b.indicators}, {"memory", b.memory}, {"ingest", b.ingest}, {"lake", b.lakes}} {
+	}{{"size", b.sizes}, {"tree", b.tree}, {"core", b.core}, {"yara", b.yara}, {"investigate", b.investigate}, {"large", b.large}, {"indicators", b.indicators}, {"memory", b.memory}, {"ingest", b.ingest}, {"lake", b.lakes}, {"kubernetes", b.kubernetes}} {
 		both := *only == "timeline" && (part.name == "ingest" || part.name == "lake")
 		if *only != "" && *only != part.name && !both {
 			continue
