@@ -105,7 +105,7 @@ func (b *bench) kubernetes() (err error) {
 	if _, err := c.l.Kubectl(ctx, "wait", "-n", clusterNamespace, "--for=condition=Ready", "pod", "--all", "--timeout=300s"); err != nil {
 		return err
 	}
-	for _, part := range []func(context.Context) error{c.one, c.several, c.overhead, func(context.Context) error { return c.stream(images["peer"]) }} {
+	for _, part := range []func(context.Context) error{c.one, c.several, c.overhead, c.stream} {
 		if err := part(ctx); err != nil {
 			return err
 		}
@@ -266,7 +266,7 @@ func load(url string, pace int, lasts time.Duration) loaded {
 }
 
 // stream compares how fast a large package comes through the API server with how fast bytes come through it at all.
-func (c *clusterBench) stream(peer string) error {
+func (c *clusterBench) stream(context.Context) error {
 	target := "k8s://" + clusterNamespace + "/large/app"
 	out := filepath.Join(c.dir, "large.sherd")
 	small, err := clocked(c.sherd(filepath.Join(c.dir, "small.sherd"), "k8s://"+clusterNamespace+"/peer/app"))
