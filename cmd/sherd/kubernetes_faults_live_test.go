@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -352,15 +354,15 @@ spec:
 	})
 	t.Run("stream", func(t *testing.T) {
 		status, out, errOut := s.sherd(t, "collect", "k8s://"+s.namespace+"/cart/app", "-o", "-")
-		if status != 0 || !strings.Contains(errOut, "keeps the signature of the collector") {
+		if status != 0 || !strings.Contains(errOut, "keeps the signature of the collector") || !strings.Contains(errOut, fmt.Sprintf("%x", sha256.Sum256([]byte(out)))) {
 			t.Errorf("status %d", status)
 		}
 		pkg := filepath.Join(t.TempDir(), "x.sherd")
 		if err := os.WriteFile(pkg, []byte(out), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if status, _, errOut := sherd(t, s.l, "verify", pkg); status != 0 {
-			t.Error(errOut)
+		if status, _, errOut := sherd(t, s.l, "verify", pkg); status != 1 || !strings.Contains(errOut, "intact, but signed with a key made for it alone") {
+			t.Errorf("status %d: %s", status, errOut)
 		}
 	})
 	s.same(t, before)

@@ -50,7 +50,8 @@ func (k *clusterCapture) tellOfNode(url, path string, res *relay.Result) string 
 			url, printable.Text(res.Why), printable.Text(res.Target))
 	}
 	if path == "-" {
-		k.a.note("the streamed package keeps the signature of the collector, whose key %s was made for it alone: write it to a file to have it signed with yours", printable.Text(res.KeyID))
+		k.a.note("the streamed package has the sha256 %s and keeps the signature of the collector, whose key %s was made for it alone: note them, or write it to a file to have it signed with yours",
+			printable.Text(res.SHA256), printable.Text(res.KeyID))
 	}
 	return note
 }

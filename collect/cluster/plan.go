@@ -93,7 +93,8 @@ func NewPlan(ctx context.Context, c *kubernetes.Cluster, nodes []string, o Optio
 		changes    string
 		spare      bool
 	}
-	needs := []need{{"look for Sherd's namespace", "get", kubernetes.Namespaces, "", true, "nothing", there}}
+	needs := []need{{"see whether the node is fit", "get", kubernetes.Nodes, "", true, "nothing", true},
+		{"look for Sherd's namespace", "get", kubernetes.Namespaces, "", true, "nothing", there}}
 	if !there {
 		needs = append(needs, need{"make the namespace " + o.Namespace, "create", kubernetes.Namespaces, "", true, "one namespace, until the end", false})
 	}
