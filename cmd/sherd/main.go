@@ -104,7 +104,7 @@ impact with proof.`,
 	a := &app{out: out, err: errOut}
 	a.flags(root)
 	root.AddCommand(
-		newTargets(a), newCollect(a), newVerify(a), newInvestigate(a), newShow(a), newStrings(a), newCarve(a), newTimeline(a), newExport(a), newRules(a), newKey(a), newCleanup(a),
+		newTargets(a), newCollect(a), newVerify(a), newInvestigate(a), newShow(a), newStrings(a), newCarve(a), newTimeline(a), newExport(a), newRules(a), newKey(a), newIsolate(a), newRelease(a), newInstall(a), newCleanup(a),
 	)
 	return root
 }
