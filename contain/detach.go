@@ -112,7 +112,7 @@ func look(ctx context.Context, c *kubernetes.Cluster, p *corev1.Pod) (*surroundi
 	for _, kind := range slices.Sorted(maps.Keys(controllers)) {
 		l, err := c.Resource(controllers[kind]).Namespace(p.Namespace).List(ctx, metav1.ListOptions{})
 		if err != nil {
-			s.warnings = append(s.warnings, fmt.Sprintf("whether another %s would take the pod for its own is not known: %v", strings.ToLower(kind), err))
+			s.warnings = append(s.warnings, fmt.Sprintf("whether another %s would take the pod for its own is not known: %s", strings.ToLower(kind), brief(explain(c, err, "list", controllers[kind], p.Namespace))))
 			continue
 		}
 		for i := range l.Items {
@@ -125,7 +125,7 @@ func look(ctx context.Context, c *kubernetes.Cluster, p *corev1.Pod) (*surroundi
 		}
 	}
 	if s.policies, err = policies(ctx, c, p.Namespace); err != nil {
-		s.warnings = append(s.warnings, "which network policies apply to the pod is not known: "+err.Error())
+		s.warnings = append(s.warnings, "which network policies apply to the pod is not known: "+brief(err))
 	}
 	s.budget(ctx, c, p.Namespace)
 	return s, nil

@@ -276,7 +276,7 @@ func (k *keeper) deny(ctx context.Context) {
 	}
 	others, err := policies(ctx, k.c, k.p.Namespace)
 	if err != nil {
-		k.rep.warn("whether other network policies still allow the pod something is not known: " + err.Error())
+		k.rep.warn("whether other network policies still allow the pod something is not known: " + brief(err))
 		return
 	}
 	others = slices.DeleteFunc(others, func(s selects) bool { return !s.opens })
@@ -349,7 +349,7 @@ func (k *keeper) left(ctx context.Context) {
 	case errors.Is(err, errStill):
 		k.rep.warn("still in endpointslice " + strings.Join(still, ", ") + ": what leads there still leads to the pod")
 	case err != nil:
-		k.rep.warn("whether services still lead to the pod is not known: " + err.Error())
+		k.rep.warn("whether services still lead to the pod is not known: " + brief(err))
 	default:
 		k.rep.Verified = append(k.rep.Verified, "no endpoint slice leads to the pod")
 	}
@@ -372,7 +372,7 @@ func (k *keeper) released(ctx context.Context) {
 		k.rep.warn(k.let.String() + " has not let go of the pod: it may still delete it")
 		return
 	case err != nil:
-		k.rep.warn("whether " + k.let.String() + " let go of the pod is not known: " + err.Error())
+		k.rep.warn("whether " + k.let.String() + " let go of the pod is not known: " + brief(err))
 		return
 	}
 	words := k.let.String() + " let go of the pod"
@@ -411,10 +411,7 @@ func (k *keeper) endpoints(ctx context.Context) ([]string, error) {
 	}
 	var out []string
 	for i := range l.Items {
-		list, _, err := unstructured.NestedSlice(l.Items[i].Object, "endpoints")
-		if err != nil {
-			return nil, err
-		}
+		list, _ := l.Items[i].Object["endpoints"].([]any) // null where there is none
 		for _, e := range list {
 			m, _ := e.(map[string]any)
 			uid, _, err := unstructured.NestedString(m, "targetRef", "uid")
@@ -485,6 +482,6 @@ func (k *keeper) disown(ctx context.Context, ids []string) {
 		return edit{}, nil
 	})
 	if err != nil {
-		k.rep.warn("the record on the pod says that it was frozen here, which it was not: " + err.Error())
+		k.rep.warn("the record on the pod says that it was frozen here, which it was not: " + brief(err))
 	}
 }

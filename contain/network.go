@@ -57,7 +57,7 @@ func ParseAllow(s string) (Allow, error) {
 	} else {
 		a.Prefix, err = netip.ParsePrefix(addr)
 	}
-	if err != nil || a.Prefix.Addr().Zone() != "" || a.Prefix.Addr().Is4In6() {
+	if err != nil || strings.Contains(addr, "%") || a.Prefix.Addr().Is4In6() {
 		return bad()
 	}
 	a.Prefix = a.Prefix.Masked()

@@ -32,6 +32,16 @@ func explain(c *kubernetes.Cluster, err error, verb string, gvr schema.GroupVers
 	return c.Explain(err, verb, gvr, "", namespace)
 }
 
+// brief is an error for a warning: without what would grant a right.
+func brief(err error) string {
+	var denied *kubernetes.DeniedError
+	if errors.As(err, &denied) {
+		words, _, _ := strings.Cut(denied.Error(), ". Who administers")
+		return words
+	}
+	return err.Error()
+}
+
 // edit is what a patch changes: nil takes a key away.
 type edit struct {
 	labels, annotations map[string]*string
@@ -80,7 +90,11 @@ func (e edit) changes(m metav1.Object) []string {
 	one("label", e.labels, m.GetLabels())
 	one("annotation", e.annotations, m.GetAnnotations())
 	for _, k := range slices.Sorted(maps.Keys(e.spec)) {
-		out = append(out, fmt.Sprintf("spec.%s → %v", k, e.spec[k]))
+		after := "none"
+		if v := e.spec[k]; v != nil {
+			after = fmt.Sprint(v)
+		}
+		out = append(out, "spec."+k+" → "+after)
 	}
 	return out
 }

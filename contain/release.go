@@ -375,7 +375,7 @@ func (k *keeper) forced(ctx context.Context, r *record, surplus *SurplusError) b
 func (k *keeper) verify(ctx context.Context, r *record) {
 	u, err := k.c.Resource(kubernetes.Pods).Namespace(k.p.Namespace).Get(ctx, k.p.Name, metav1.GetOptions{})
 	if err != nil {
-		k.rep.warn("the pod could not be looked at afterwards: " + explain(k.c, err, "get", kubernetes.Pods, k.p.Namespace).Error())
+		k.rep.warn("the pod could not be looked at afterwards: " + brief(explain(k.c, err, "get", kubernetes.Pods, k.p.Namespace)))
 		return
 	}
 	for _, x := range []struct{ what, was, is string }{

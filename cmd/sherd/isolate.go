@@ -191,6 +191,8 @@ func (a *app) contain(ctx context.Context, args []string, f *containFlags, word 
 		return nil
 	case n == 1 && len(doc.Refused) == 1:
 		return errors.New(doc.Refused[0])
+	case n == 1:
+		return fmt.Errorf("the pod could not be %s in all: see what failed above", word)
 	default:
 		return fmt.Errorf("%d of %s could not be %s, or not in all", failed, console.Plural(n, "pod"), word)
 	}
@@ -262,7 +264,7 @@ func (a *app) containReport(doc *contained, f *containFlags, word string) error 
 				fmt.Fprintf(w, "      %s\n", printable.Text(c))
 			}
 			if f.DryRun && s.Request != "" {
-				fmt.Fprintf(w, "      %s\n", printable.Text(s.Request+" "+string(s.Document)))
+				fmt.Fprintf(w, "      %s\n", printable.Text(strings.TrimSpace(s.Request+" "+string(s.Document))))
 			}
 			if s.Trial != "" && s.Error == "" {
 				fmt.Fprintf(w, "      the server: %s\n", printable.Text(s.Trial))
