@@ -2,6 +2,7 @@ package contain
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -42,6 +43,9 @@ func (k *keeper) uncordoned(ctx context.Context) bool {
 // cordon keeps new pods off the node.
 func (k *keeper) cordon(ctx context.Context) {
 	k.step("cordon", "cordon the node "+k.p.Spec.NodeName, func(s *Step) (bool, error) {
+		if k.p.Spec.NodeName == "" {
+			return false, errors.New("the pod is on no node yet")
+		}
 		changed := false
 		_, err := patch(ctx, k.c, kubernetes.Nodes, "", k.p.Spec.NodeName, k.o.DryRun, s, func(u *unstructured.Unstructured) (edit, error) {
 			ids := cordonsOf(u)
@@ -69,7 +73,7 @@ func (k *keeper) cordon(ctx context.Context) {
 		}
 		return changed, err
 	})
-	if k.o.Detach {
+	if k.o.Detach && metav1.GetControllerOf(k.p.Pod) != nil {
 		k.rep.warn("the node takes no new pods: the one that replaces this must find another node")
 	}
 }

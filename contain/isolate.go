@@ -201,7 +201,7 @@ func (k *keeper) record(ctx context.Context) bool {
 	if k.o.Keep {
 		action, what = "keep", "keep autoscalers and the descheduler away, "+what
 	}
-	return k.step(action, what, func(s *Step) (bool, error) {
+	ok := k.step(action, what, func(s *Step) (bool, error) {
 		return k.patchPod(ctx, s, func(p *corev1.Pod, r *record) (edit, error) {
 			e := edit{labels: map[string]*string{}, annotations: map[string]*string{}}
 			if p.Labels[Label] != k.id {
@@ -213,7 +213,6 @@ func (k *keeper) record(ctx context.Context) bool {
 						e.annotations[key] = &v
 					}
 				}
-				k.rep.warn(keepLimits)
 			}
 			if k.o.DenyNetwork && !p.Spec.HostNetwork {
 				r.Policy = policyName(k.id)
@@ -229,6 +228,10 @@ func (k *keeper) record(ctx context.Context) bool {
 			return e, nil
 		})
 	})
+	if ok && k.o.Keep {
+		k.rep.warn(keepLimits)
+	}
+	return ok
 }
 
 // deny makes the network policy.

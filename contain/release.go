@@ -387,7 +387,7 @@ func (k *keeper) verify(ctx context.Context, r *record) {
 			k.rep.warn("the pod's " + x.what + " are not what they were before: somebody else changed some since")
 		}
 	}
-	if r.Owner == nil || metav1.GetControllerOf(u) != nil {
+	if r.Owner == nil {
 		return
 	}
 	if _, known := controllers[r.Owner.Kind]; !known {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -249,7 +250,11 @@ func (a *app) containReport(doc *contained, f *containFlags, word string) error 
 		if a.quiet {
 			break
 		}
-		fmt.Fprintf(w, "● %s  %s on %s, as %s\n", printable.Text(rep.Target), word, printable.Text(rep.Node), rep.ID)
+		not := ""
+		if rep.Failed() && !slices.ContainsFunc(rep.Steps, func(s contain.Step) bool { return s.State != contain.Failed }) {
+			not = "not "
+		}
+		fmt.Fprintf(w, "● %s  %s%s on %s, as %s\n", printable.Text(rep.Target), not, word, printable.Text(rep.Node), rep.ID)
 		for _, s := range rep.Steps {
 			mark := map[contain.State]string{contain.Done: "✓", contain.Planned: "·", contain.Already: "=", contain.Failed: "✗"}[s.State]
 			line := s.What
@@ -261,6 +266,9 @@ func (a *app) containReport(doc *contained, f *containFlags, word string) error 
 				fmt.Fprintf(w, "      %s\n", printable.Text(strings.TrimRight(line, "\n")))
 			}
 			for _, c := range s.Changes {
+				if s.State == contain.Failed {
+					break // it is not so
+				}
 				fmt.Fprintf(w, "      %s\n", printable.Text(c))
 			}
 			if f.DryRun && s.Request != "" {

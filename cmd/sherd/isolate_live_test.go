@@ -146,7 +146,7 @@ func TestLiveIsolate(t *testing.T) {
 		if status != 1 || !strings.Contains(errOut, "one too many") || s.jsonpath(t, "{.metadata.ownerReferences}", "pod", pod) != "" {
 			t.Errorf("a release that might lose the pod ended with %d", status)
 		}
-		if status, out, _ := s.sherd(t, "release", target, "--force"); status != 0 || !strings.Contains(out, "labels are what they were before") {
+		if status, out, _ := s.sherd(t, "release", target, "--force"); status != 0 || !strings.Contains(out, "labels are what they were before") || !strings.Contains(out, "has taken the pod back") {
 			t.Errorf("ended with %d", status)
 		}
 		if after := s.meta(t, pod); after != before {
@@ -236,6 +236,9 @@ func (s *shop) freezeAndThaw(t *testing.T, target, pod, before string, collector
 // custody checks a log's chain and what it tells.
 func (s *shop) custody(t *testing.T, path string, want ...string) {
 	t.Helper()
+	if status, out, errOut := sherd(t, s.l, "verify", path+".custody.jsonl"); status != 0 || !strings.Contains(out, "the chain is whole") {
+		t.Errorf("verify ended with %d: %s", status, errOut)
+	}
 	r, err := evidence.VerifyCustody(path, nil)
 	if err != nil || len(r.Problems) > 0 {
 		t.Fatalf("%v: %+v", err, r)

@@ -67,6 +67,7 @@ type Session struct {
 	c    *kubernetes.Cluster
 	o    Options
 	room *room
+	job  bool // there is one, or may be
 	pod  string
 
 	spoken atomic.Bool // the collector has answered before
@@ -151,10 +152,14 @@ func (s *Session) create(ctx context.Context) error {
 		if obj, err = runtime.DefaultUnstructuredConverter.ToUnstructured(job(s.ID, s.Node, s.o)); err != nil {
 			return err
 		}
+		s.job = true
 		_, err = s.c.Resource(kubernetes.Jobs).Namespace(s.o.Namespace).Create(ctx, &unstructured.Unstructured{Object: obj}, metav1.CreateOptions{})
 		if err == nil {
 			return nil
 		}
+		// What the server refuses it has not made; of an answer that did not come that can't be told.
+		var refused apierrors.APIStatus
+		s.job = !errors.As(err, &refused) || refused.Status().Code >= 500
 		if !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) && !apierrors.IsNotFound(err) || time.Now().After(until) {
 			break
 		}
@@ -232,9 +237,11 @@ const cleanupTime = 75 * time.Second
 func (s *Session) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), cleanupTime)
 	defer cancel()
-	err := removeJob(ctx, s.c, s.o.Namespace, jobName(s.ID))
-	if err == nil {
-		s.gone(ctx)
+	var err error
+	if s.job {
+		if err = removeJob(ctx, s.c, s.o.Namespace, jobName(s.ID)); err == nil {
+			s.gone(ctx)
+		}
 	}
 	return errors.Join(err, s.room.leave(ctx, s.c))
 }
