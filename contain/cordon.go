@@ -47,7 +47,7 @@ func (k *keeper) cordon(ctx context.Context) {
 			return false, errors.New("the pod is on no node yet")
 		}
 		changed := false
-		_, err := patch(ctx, k.c, kubernetes.Nodes, "", k.p.Spec.NodeName, k.o.DryRun, s, func(u *unstructured.Unstructured) (edit, error) {
+		err := patch(ctx, k.c, kubernetes.Nodes, "", k.p.Spec.NodeName, k.o.DryRun, s, func(u *unstructured.Unstructured) (edit, error) {
 			ids := cordonsOf(u)
 			changed = false
 			if unschedulable(u) && len(ids) == 0 {
@@ -82,7 +82,7 @@ func (k *keeper) cordon(ctx context.Context) {
 func (k *keeper) uncordon(ctx context.Context) bool {
 	return k.step("cordon", "uncordon the node "+k.p.Spec.NodeName, func(s *Step) (bool, error) {
 		changed := false
-		_, err := patch(ctx, k.c, kubernetes.Nodes, "", k.p.Spec.NodeName, k.o.DryRun, s, func(u *unstructured.Unstructured) (edit, error) {
+		err := patch(ctx, k.c, kubernetes.Nodes, "", k.p.Spec.NodeName, k.o.DryRun, s, func(u *unstructured.Unstructured) (edit, error) {
 			ids := cordonsOf(u)
 			rest := slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return id == string(k.p.UID) })
 			changed = len(rest) < len(ids)

@@ -152,7 +152,7 @@ func (k *keeper) stage(words string) {
 // patchPod is patch for the pod, whose record is read, changed by compute, and written with the rest.
 func (k *keeper) patchPod(ctx context.Context, s *Step, compute func(p *corev1.Pod, r *record) (edit, error)) (bool, error) {
 	changed := false
-	_, err := patch(ctx, k.c, kubernetes.Pods, k.p.Namespace, k.p.Name, k.o.DryRun, s, func(u *unstructured.Unstructured) (edit, error) {
+	err := patch(ctx, k.c, kubernetes.Pods, k.p.Namespace, k.p.Name, k.o.DryRun, s, func(u *unstructured.Unstructured) (edit, error) {
 		p, err := podOf(u)
 		if err != nil {
 			return edit{}, err

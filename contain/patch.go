@@ -111,20 +111,20 @@ const attempts = 6
 
 // patch changes an object: compute is given it as it is now, and is asked again when it has changed in between. What was sent goes into step.
 func patch(ctx context.Context, c *kubernetes.Cluster, gvr schema.GroupVersionResource, namespace, name string, dry bool, step *Step,
-	compute func(u *unstructured.Unstructured) (edit, error)) (*unstructured.Unstructured, error) {
+	compute func(u *unstructured.Unstructured) (edit, error)) error {
 	r := c.Resource(gvr).Namespace(namespace)
 	for n := 0; ; n++ {
 		u, err := r.Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
-			return nil, explain(c, err, "get", gvr, namespace)
+			return explain(c, err, "get", gvr, namespace)
 		}
 		e, err := compute(u)
 		if err != nil || e.empty() {
-			return u, err
+			return err
 		}
 		doc, err := e.document(u)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		step.Request = "PATCH " + gvr.Resource + " " + strings.TrimPrefix(namespace+"/"+name, "/")
 		step.Document, step.Changes = doc, e.changes(u)
@@ -132,14 +132,14 @@ func patch(ctx context.Context, c *kubernetes.Cluster, gvr schema.GroupVersionRe
 		if dry {
 			o.DryRun = []string{metav1.DryRunAll}
 		}
-		out, err := r.Patch(ctx, name, types.MergePatchType, doc, o)
+		_, err = r.Patch(ctx, name, types.MergePatchType, doc, o)
 		if apierrors.IsConflict(err) && n < attempts {
 			if err := pause(ctx, 50*time.Millisecond); err != nil {
-				return nil, err
+				return err
 			}
 			continue
 		}
-		return out, explain(c, err, "patch", gvr, namespace)
+		return explain(c, err, "patch", gvr, namespace)
 	}
 }
 

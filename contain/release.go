@@ -96,7 +96,7 @@ func Release(ctx context.Context, c *kubernetes.Cluster, p *Pod, o Options) (*Re
 func (k *keeper) giveBack(ctx context.Context, what string, compute func(*corev1.Pod, *record, *edit), ok bool) bool {
 	return k.step("record", what, func(s *Step) (bool, error) {
 		changed := false
-		_, err := patch(ctx, k.c, kubernetes.Pods, k.p.Namespace, k.p.Name, k.o.DryRun, s, func(u *unstructured.Unstructured) (edit, error) {
+		err := patch(ctx, k.c, kubernetes.Pods, k.p.Namespace, k.p.Name, k.o.DryRun, s, func(u *unstructured.Unstructured) (edit, error) {
 			p, err := podOf(u)
 			if err != nil {
 				return edit{}, err
