@@ -195,6 +195,7 @@ func TestWanted(t *testing.T) {
 		{"stateful set's pod of another name", `{"kind":"StatefulSet","spec":{"replicas":1}}`, "db-x", 0},
 		{"job", `{"kind":"Job","spec":{"parallelism":2}}`, "j-x", 2},
 		{"job at its end", `{"kind":"Job","status":{"conditions":[{"type":"Complete","status":"True"}]}}`, "j-x", 0},
+		{"suspended job", `{"kind":"Job","spec":{"parallelism":2,"suspend":true}}`, "j-x", 0},
 		{"on its way out", `{"kind":"ReplicaSet","metadata":{"deletionTimestamp":"2026-01-01T00:00:00Z"},"spec":{"replicas":3}}`, "web-x", 0},
 	} {
 		u := &unstructured.Unstructured{}

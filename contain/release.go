@@ -233,15 +233,35 @@ func (k *keeper) surplus(ctx context.Context, r *record) (*SurplusError, error) 
 	e.Known = true
 	e.Want, e.Have = wanted(u, k.p.Pod), len(mine)
 	if r.Owner.Kind == "DaemonSet" {
-		e.Have = len(slices.DeleteFunc(mine, func(x unstructured.Unstructured) bool {
-			node, _, err := unstructured.NestedString(x.Object, "spec", "nodeName")
-			return err == nil && node != k.p.Spec.NodeName
-		}))
+		e.Have = 0
+		for i := range mine {
+			if p, err := podOf(&mine[i]); err == nil && meantFor(p, k.p.Spec.NodeName) {
+				e.Have++
+			}
+		}
+		// One that wants a pod here has made it by now: it does not wait for anything.
+		e.Want = min(e.Want, e.Have)
 	}
 	if e.Have < e.Want {
 		return nil, nil
 	}
 	return e, nil
+}
+
+// meantFor reports whether a daemon set's pod runs on a node, or waits for it.
+func meantFor(p *corev1.Pod, node string) bool {
+	if p.Spec.NodeName != "" {
+		return p.Spec.NodeName == node
+	}
+	a := p.Spec.Affinity
+	if a == nil || a.NodeAffinity == nil || a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution == nil {
+		return false
+	}
+	return slices.ContainsFunc(a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms, func(t corev1.NodeSelectorTerm) bool {
+		return slices.ContainsFunc(t.MatchFields, func(r corev1.NodeSelectorRequirement) bool {
+			return r.Key == "metadata.name" && slices.Contains(r.Values, node)
+		})
+	})
 }
 
 // wanted is how many pods a controller wants where this one is.
@@ -260,7 +280,7 @@ func wanted(u *unstructured.Unstructured, p *corev1.Pod) int {
 	case "DaemonSet":
 		return 1
 	case "Job":
-		if number(0, "status", "completionTime") != 0 || finished(u) {
+		if suspended, _, err := unstructured.NestedBool(u.Object, "spec", "suspend"); err != nil || suspended || finished(u) {
 			return 0
 		}
 		return int(number(1, "spec", "parallelism"))

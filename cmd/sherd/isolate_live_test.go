@@ -11,11 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sherd-forensics/sherd/contain"
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/lab"
 )
 
-// heldPods are a deployment behind a service with policies of its own, and a pod that its liveness probe would kill.
+// heldPods are a deployment behind a service with policies of its own, a stateful set, a daemon set, and a pod that its liveness probe would kill.
 const heldPods = `
 apiVersion: apps/v1
 kind: Deployment
@@ -40,6 +41,33 @@ apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: {name: team}
 spec: {podSelector: {matchLabels: {team: shop}}, policyTypes: [Egress], egress: [{}]}
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: db}
+spec:
+  serviceName: db
+  selector: {matchLabels: {app: db}}
+  template:
+    metadata: {labels: {app: db}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      securityContext: {runAsNonRoot: true, runAsUser: 65532, seccompProfile: {type: RuntimeDefault}}
+      containers:
+        - {name: app, image: "GOWEB", imagePullPolicy: Never, securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}}
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: agent}
+spec:
+  selector: {matchLabels: {app: agent}}
+  template:
+    metadata: {labels: {app: agent}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      securityContext: {runAsNonRoot: true, runAsUser: 65532, seccompProfile: {type: RuntimeDefault}}
+      containers:
+        - {name: app, image: "GOWEB", imagePullPolicy: Never, securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}}
 ---
 apiVersion: v1
 kind: Pod
@@ -83,6 +111,8 @@ func TestLiveIsolate(t *testing.T) {
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
 	s.kubectl(t, "wait", "-n", s.namespace, "--for=condition=Available", "deployment/web", "--timeout=90s")
 	s.kubectl(t, "wait", "-n", s.namespace, "--for=condition=Ready", "pod/probed", "--timeout=90s")
+	s.kubectl(t, "rollout", "status", "-n", s.namespace, "statefulset/db", "--timeout=60s")
+	s.kubectl(t, "rollout", "status", "-n", s.namespace, "daemonset/agent", "--timeout=60s")
 	pod := s.jsonpath(t, "{.items[0].metadata.name}", "pods", "-l", "app=web")
 	target := "k8s://" + s.namespace + "/" + pod
 	cluster, before := s.objects(t), s.meta(t, pod)
@@ -99,6 +129,16 @@ func TestLiveIsolate(t *testing.T) {
 			}
 			if status != 0 || !strings.Contains(strings.Join(strings.Fields(out), " "), want) {
 				t.Errorf("status %d, and what is shown lacks %q", status, want)
+			}
+		}
+		status, out, _ = s.sherd(t, "isolate", target, "--detach", "--deny-network", "--allow", "10.0.0.0/8:53", "--dry-run", "--json")
+		var doc contained
+		if err := json.Unmarshal([]byte(out), &doc); status != 0 || err != nil || len(doc.Pods) != 1 || len(doc.Pods[0].Steps) != 3 {
+			t.Errorf("status %d, %v: %+v", status, err, doc)
+		}
+		for _, step := range doc.Pods[0].Steps {
+			if step.State != contain.Planned || step.Trial != "admitted" || len(step.Document) == 0 {
+				t.Errorf("%+v", step)
 			}
 		}
 		if after := s.kubectl(t, "get", "pod", "-n", s.namespace, pod, "-o", "json"); after != whole {
@@ -156,7 +196,41 @@ func TestLiveIsolate(t *testing.T) {
 	})
 	t.Run("frozen", func(t *testing.T) { s.freezeAndThaw(t, target, pod, before, collector) })
 	s.same(t, cluster)
+	t.Run("other controllers", func(t *testing.T) { s.otherControllers(t) })
 	s.custody(t, filepath.Join(os.Getenv("XDG_STATE_HOME"), "sherd", "containment"), "isolated: detach", "released: record", "isolated: freeze")
+}
+
+// otherControllers are those that can't replace a pod, that replace it on its own node, and that want none any more.
+func (s *shop) otherControllers(t *testing.T) {
+	url := func(pod string) string { return "k8s://" + s.namespace + "/" + pod }
+	before := s.meta(t, "db-0")
+	if status, out, _ := s.sherd(t, "isolate", url("db-0"), "--detach"); status != 0 || !strings.Contains(out, "statefulset db let go") || !strings.Contains(out, "can't make the pod's successor") {
+		t.Errorf("a stateful set's pod: %d", status)
+	}
+	if status, out, _ := s.sherd(t, "release", url("db-0")); status != 0 || !strings.Contains(out, "statefulset db has taken the pod back") || s.meta(t, "db-0") != before {
+		t.Errorf("its release ended with %d", status)
+	}
+	agent := s.jsonpath(t, "{.items[0].metadata.name}", "pods", "-l", "app=agent")
+	before = s.meta(t, agent)
+	if status, out, _ := s.sherd(t, "isolate", url(agent), "--detach"); status != 0 || !strings.Contains(out, "daemonset agent let go") {
+		t.Errorf("a daemon set's pod: %d", status)
+	}
+	s.kubectl(t, "rollout", "status", "-n", s.namespace, "daemonset/agent", "--timeout=60s")
+	if status, _, errOut := s.sherd(t, "release", url(agent)); status != 1 || !strings.Contains(errOut, "--force") {
+		t.Errorf("a release that might lose the pod ended with %d", status)
+	}
+	// What the controller wants none of any more is never given back.
+	s.kubectl(t, "patch", "-n", s.namespace, "daemonset/agent", "-p", `{"spec":{"template":{"spec":{"nodeSelector":{"none":"such"}}}}}`)
+	s.waitFor(t, "the end of the daemon set's other pod", func() bool { return s.jsonpath(t, "{.items}", "pods", "-l", "app=agent") == "[]" })
+	if status, _, errOut := s.sherd(t, "release", url(agent), "--force"); status != 1 || !strings.Contains(errOut, "would be lost") {
+		t.Errorf("a release that would lose the pod ended with %d", status)
+	}
+	if status, out, _ := s.sherd(t, "release", url(agent), "--leave-detached"); status != 0 || !strings.Contains(out, "stay changed") {
+		t.Errorf("ended with %d", status)
+	}
+	if got := s.jsonpath(t, "{.metadata.ownerReferences}", "pod", agent); got != "" || s.meta(t, agent) == before {
+		t.Errorf("it was given back: %s", got)
+	}
 }
 
 // isolateWithoutRights lets somebody try who may look and mark pods, and no more: what is missing is named, what was done is undone.

@@ -199,8 +199,11 @@ func (s *Session) refused(ctx context.Context) error {
 	if err != nil {
 		return nil //nolint:nilerr // nothing is known against it
 	}
-	return &StartError{Node: s.Node, Why: "the cluster's admission refuses its pod: " + why +
-		"; a collector needs a namespace that Pod Security lets be privileged, such as one that Sherd makes itself (--sherd-namespace)"}
+	hint := "; docs/kubernetes.md tells what a policy engine must let in"
+	if strings.Contains(why, "PodSecurity") {
+		hint = "; a collector needs a namespace that Pod Security lets be privileged, such as one that Sherd makes itself (--sherd-namespace)"
+	}
+	return &StartError{Node: s.Node, Why: "the cluster's admission refuses its pod: " + why + hint}
 }
 
 // watch looks at the collector's pod as it changes, until the watching ends.

@@ -44,6 +44,7 @@ type Trial struct {
 // Plan is what a capture would do.
 type Plan struct {
 	User   string // "you" if the server does not tell
+	Image  string // of the collector, as the options or the namespace have it
 	Steps  []Step
 	Trials []Trial
 }
@@ -87,6 +88,7 @@ func NewPlan(ctx context.Context, c *kubernetes.Cluster, nodes []string, o Optio
 	} else if err == nil {
 		o.Namespace += "-SESSION" // another capture's, or one that is going away
 	}
+	p.Image = o.Image
 	if err != nil && !there && !apierrors.IsNotFound(err) {
 		return nil, c.Explain(err, "get", kubernetes.Namespaces, "", "")
 	}
