@@ -54,6 +54,10 @@ func TestLiveInstall(t *testing.T) {
 		pkg := filepath.Join(t.TempDir(), "x.sherd")
 		if status, _ := do(user, append(collect, pkg)...); (status == 0) != (user == "carl") {
 			t.Errorf("a capture by %s ended with %d", user, status)
+		} else if status == 0 {
+			if _, missed, _ := sherd(t, s.l, "show", pkg, "coverage.json"); strings.Contains(missed, "may not") || missed == "" {
+				t.Errorf("rights are missing for what surrounds the container:\n%s", missed)
+			}
 		}
 		status, _ := do(user, isolate...)
 		if (status == 0) != (user == "cora") {
