@@ -210,29 +210,3 @@ func FuzzRequest(f *testing.F) {
 		}
 	})
 }
-
-// TestDo: what is no package is answered by a result alone, and what a collector does not know it refuses.
-func TestDo(t *testing.T) {
-	socket := serve(t, &Server{Capture: pieces(content(10), nil), Do: func(_ context.Context, r *Request) (*Result, error) {
-		if r.Target == "" {
-			return nil, errors.New("no such container")
-		}
-		return &Result{State: Frozen}, nil
-	}})
-	var got bytes.Buffer
-	res, err := ask(t, socket, &Request{Job: "a", Target: "x", Do: Freeze}, -1, &got, nil)
-	if err != nil || res.State != Frozen || got.Len() != 0 {
-		t.Errorf("%+v, %v, %d bytes", res, err, got.Len())
-	}
-	var said *CollectorError
-	if _, err := ask(t, socket, &Request{Job: "b", Do: Thaw}, -1, &got, nil); !errors.As(err, &said) || said.Words != "no such container" {
-		t.Error(err)
-	}
-	if _, err := ask(t, socket, &Request{Job: "c", Target: "x", Do: "reboot"}, -1, &got, nil); err == nil || !strings.Contains(err.Error(), "older version") {
-		t.Error(err)
-	}
-	socket = serve(t, &Server{Capture: pieces(content(10), nil)})
-	if _, err := ask(t, socket, &Request{Job: "d", Target: "x", Do: Freeze}, -1, &got, nil); err == nil || !strings.Contains(err.Error(), "does not freeze") {
-		t.Error(err)
-	}
-}
