@@ -19,7 +19,7 @@ YARALIBS    := -lyara -lcrypto -ljansson -lmagic -llzma -lbz2 -lz -lm
 
 all: build
 
-build: $(BIN)/sherd $(BIN)/sherd-collector
+build: $(BIN)/sherd $(BIN)/sherd-collector $(BIN)/kubectl-sherd
 
 # Both programs are one static file each, so that their images are FROM scratch. The linker's warnings are about functions of glibc
 # that DuckDB and OpenSSL have for extensions, engines and downloads, none of which is used.
@@ -30,6 +30,10 @@ $(BIN)/sherd: libyara FORCE
 $(BIN)/sherd-collector: FORCE
 	@mkdir -p $(BIN)
 	CGO_ENABLED=0 $(GO) build -trimpath -tags netgo,osusergo -ldflags '$(LDFLAGS)' -o $@ ./cmd/sherd-collector
+# The same program as a plugin of kubectl, wherever this folder is on the PATH; the second file completes its command line there.
+$(BIN)/kubectl-sherd: $(BIN)/sherd
+	@ln -sf sherd $@
+	@install -m 755 scripts/kubectl_complete-sherd $(BIN)/kubectl_complete-sherd
 FORCE:
 
 setup:

@@ -2,6 +2,7 @@ package investigate
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 
@@ -150,6 +151,9 @@ func (w *work) blindGaps() {
 	}
 }
 
+// podURL is a container of a cluster, as it can be typed again.
+var podURL = regexp.MustCompile(`^k8s://[a-z0-9./-]{3,300}$`)
+
 // next is advice, most urgent first.
 func (w *work) next() {
 	v := &w.r.Verdict
@@ -171,7 +175,11 @@ func (w *work) next() {
 		name = "the container"
 	}
 	if v.Verdict == verdict.Compromised {
-		add("isolate " + name + " from the network, keep it for now: its memory goes with it")
+		how := ""
+		if podURL.MatchString(w.f.Container.URL) {
+			how = " (sherd isolate " + w.f.Container.URL + " --detach --deny-network --keep)"
+		}
+		add("isolate " + name + " from the network, keep it for now: its memory goes with it" + how)
 	} else {
 		add("look at the findings above: explain each of them, or treat " + name + " as compromised")
 	}

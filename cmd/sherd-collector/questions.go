@@ -21,6 +21,8 @@ const maxFound = 1500
 func questions(places *acquire.Places) map[string]relay.Question {
 	return map[string]relay.Question{
 		relay.AskPods:       func(ctx context.Context, r *relay.Request) (any, error) { return pods(ctx, places, r.Expect) },
+		relay.AskFreeze:     func(ctx context.Context, r *relay.Request) (any, error) { return hold(ctx, places, r) },
+		relay.AskThaw:       func(ctx context.Context, r *relay.Request) (any, error) { return hold(ctx, places, r) },
 		relay.AskDistroless: func(ctx context.Context, r *relay.Request) (any, error) { return judge(ctx, places, r) },
 	}
 }

@@ -32,10 +32,14 @@ type collectorFlags struct {
 	namespace, image, pull string
 	secrets                []string
 	deadline, start        time.Duration
+	chosen                 func() bool // whether the user named an image, or how it is pulled
 }
 
 func (f *collectorFlags) add(fs *pflag.FlagSet) {
 	namespaceFlag(fs, &f.namespace)
+	f.chosen = func() bool {
+		return fs.Changed("collector-image") || fs.Changed("collector-pull") || fs.Changed("collector-pull-secret")
+	}
 	fs.StringVar(&f.image, "collector-image", "sherd-forensics/sherd-collector:"+version, "`IMAGE` of the collector, as the node pulls it")
 	fs.StringVar(&f.pull, "collector-pull", "IfNotPresent", "when the node pulls it: Always, IfNotPresent or Never")
 	fs.StringArrayVar(&f.secrets, "collector-pull-secret", nil, "`SECRET` of Sherd's namespace to pull it with (repeatable)")
@@ -56,7 +60,7 @@ func (f *captureFlags) collectors(a *app, stage func(string)) (cluster.Options, 
 	if f.collector.deadline < time.Minute || f.collector.start < time.Second {
 		return cluster.Options{}, usagef("--collector-deadline is at least 1m and --collector-start at least 1s")
 	}
-	return cluster.Options{Namespace: f.collector.namespace, Image: f.collector.image, Pull: corev1.PullPolicy(f.collector.pull), Secrets: f.collector.secrets, Deadline: f.collector.deadline, Start: f.collector.start,
+	return cluster.Options{Namespace: f.collector.namespace, Image: f.collector.image, Pull: corev1.PullPolicy(f.collector.pull), Secrets: f.collector.secrets, Deadline: f.collector.deadline, Start: f.collector.start, Preset: !f.collector.chosen(),
 		Freeze: f.Freeze, ContainerdAddress: a.places.ContainerdAddress, Stage: stage}, nil
 }
 
@@ -152,7 +156,7 @@ func (k *clusterCapture) request(ctx context.Context, i *kubernetes.Instance) (r
 
 // nodeTarget is the container as its node's runtime names it.
 func nodeTarget(i *kubernetes.Instance) (string, error) {
-	runtime, id, ok := strings.Cut(i.ID, "://")
+	at := onNode(i.ID)
 	switch {
 	case i.Pod.Spec.NodeName == "":
 		return "", fmt.Errorf("%s is on no node yet: there is nothing to take", i.URL())
@@ -162,12 +166,23 @@ func nodeTarget(i *kubernetes.Instance) (string, error) {
 			why = " (" + printable.Text(i.Reason) + ")"
 		}
 		return "", fmt.Errorf("%s has not been started yet%s: there is nothing to take", i.URL(), why)
-	case ok && runtime == "containerd":
-		return "containerd://k8s.io/" + id, nil
-	case ok && runtime == "docker":
-		return "docker://" + id, nil
+	case at != "":
+		return at, nil
 	}
+	runtime, _, _ := strings.Cut(i.ID, "://")
 	return "", fmt.Errorf("%s runs under %q, which a collector does not know yet: known are containerd and docker", i.URL(), printable.Text(runtime))
+}
+
+// onNode is a container's id, as a pod's status has it, as a target for a collector on its node; "" if its runtime is not known there.
+func onNode(containerID string) string {
+	runtime, id, _ := strings.Cut(containerID, "://")
+	switch runtime {
+	case "containerd":
+		return "containerd://k8s.io/" + id
+	case "docker":
+		return "docker://" + id
+	}
+	return ""
 }
 
 // finish signs what came and puts it under its name.

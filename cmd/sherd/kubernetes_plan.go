@@ -57,7 +57,7 @@ func (k *clusterCapture) plan(ctx context.Context, found []*kubernetes.Instance)
 	}
 	fmt.Fprintln(w, "\nTried without doing it (dry run):")
 	console.Table(w, 1<<16, []string{"WHAT", "THE CLUSTER SAYS"}, rows)
-	fmt.Fprintf(w, "\nThe collector runs %s as root in the host's pid namespace, not privileged, with no token of the cluster, and of all capabilities only:\n", printable.Text(o.Image))
+	fmt.Fprintf(w, "\nThe collector runs %s as root in the host's pid namespace, not privileged, with no token of the cluster, and of all capabilities only:\n", printable.Text(p.Image))
 	for _, c := range cluster.Capabilities {
 		fmt.Fprintf(w, "  %-16s %s\n", c.Name, c.Why)
 	}

@@ -54,10 +54,10 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 	case errors.As(err, &judged):
 		return exitVerdict
 	case errors.As(err, &usage):
-		fmt.Fprintf(errOut, "sherd: %s\n", usage)
+		fmt.Fprintf(errOut, "sherd: %s\n", asCalled(invokedAs(), usage.Error()))
 		return exitUsage
 	}
-	fmt.Fprintf(errOut, "sherd: %s\n", err)
+	fmt.Fprintf(errOut, "sherd: %s\n", asCalled(invokedAs(), err.Error()))
 	return exitFailed
 }
 
@@ -104,8 +104,9 @@ impact with proof.`,
 	a := &app{out: out, err: errOut}
 	a.flags(root)
 	root.AddCommand(
-		newTargets(a), newCollect(a), newVerify(a), newInvestigate(a), newShow(a), newStrings(a), newCarve(a), newTimeline(a), newExport(a), newRules(a), newKey(a), newCleanup(a),
+		newTargets(a), newCollect(a), newVerify(a), newInvestigate(a), newShow(a), newStrings(a), newCarve(a), newTimeline(a), newExport(a), newRules(a), newKey(a), newIsolate(a), newRelease(a), newInstall(a), newCleanup(a),
 	)
+	rename(root, invokedAs())
 	return root
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -22,11 +23,16 @@ func newVerify(a *app) *cobra.Command {
 		Long: `Verify reads a whole package and recomputes every hash, the signature over the bytes as written, the seek table and
 the chain of custody. It exits with 0 only if every byte is as sealed by a key that is trusted: your own, one
 in the folder "trusted" beside it, or one given with --key. A package that went straight from a node to an object store is signed by its
-collector, whose key nobody can know: for it the receipt beside it counts, which a trusted key signed.`,
+collector, whose key nobody can know: for it the receipt beside it counts, which a trusted key signed.
+
+Given a log of custody, FILE.custody.jsonl, it checks that alone: that no line of it was changed, moved, added or removed but at its end.`,
 		Example: `  sherd verify checkout-20261123T031502Z.sherd
   sherd verify --key kira.pub case7.sherd`,
 		Args: exactly(1, "the package to verify"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if log, ok := strings.CutSuffix(args[0], ".custody.jsonl"); ok {
+				return verifyCustody(a, log, keys)
+			}
 			return verify(cmd, a, args[0], keys, noCustody)
 		},
 	}
@@ -105,4 +111,32 @@ func vouched(path, sum string, trusted []evidence.PublicKey) string {
 		}
 	}
 	return ""
+}
+
+// verifyCustody checks a log of custody without its package: that of isolations has none.
+func verifyCustody(a *app, path string, keys []string) error {
+	trusted, err := evidence.LoadTrusted(keys)
+	if err != nil {
+		return err
+	}
+	r, err := evidence.VerifyCustody(path, trusted)
+	if err != nil {
+		return fmt.Errorf("reading the chain of custody: %w", err)
+	}
+	name := printable.Text(evidence.CustodyPath(path))
+	if len(r.Problems) > 0 {
+		for _, problem := range r.Problems {
+			fmt.Fprintf(a.out, "✗ %s\n", printable.Text(problem))
+		}
+		return fmt.Errorf("%s is NOT as it was written", name)
+	}
+	entries := fmt.Sprintf("%d entries", len(r.Entries))
+	if len(r.Entries) == 1 {
+		entries = "1 entry"
+	}
+	fmt.Fprintf(a.out, "✓ the chain is whole   %s, %d signed, %d of them by a key that is trusted\n  head     %s\n", entries, r.Signed, r.Trusted, r.Head)
+	if r.Torn {
+		fmt.Fprintln(a.out, "! its last line is cut short: the machine stopped while it was written")
+	}
+	return nil
 }

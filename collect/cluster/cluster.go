@@ -11,10 +11,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -36,7 +36,8 @@ const (
 
 // Options choose how collectors run.
 type Options struct {
-	// Namespace is Sherd's own; it is made, and removed afterwards, if it is not there.
+	// Namespace is Sherd's own; it is made, and removed afterwards, if it is not there. One that another session made, or that is just
+	// going away, is left to that: a session then makes one of its own, whose name begins with this one.
 	Namespace string
 	// Image is the collector's; Pull when the node fetches it.
 	Image string
@@ -51,8 +52,8 @@ type Options struct {
 	Freeze bool
 	// ContainerdAddress is the node's socket, "" for the usual places.
 	ContainerdAddress string
-	// KeepNamespace leaves the namespace to whoever runs several sessions in it.
-	KeepNamespace bool
+	// Preset lets the namespace's annotations choose Image, Pull and Secrets, if whoever installed it says so there.
+	Preset bool
 	// Stage is told what happens; may be nil.
 	Stage func(string)
 
@@ -64,9 +65,11 @@ type Session struct {
 	ID   string
 	Node string
 
-	c   *kubernetes.Cluster
-	o   Options
-	pod string
+	c    *kubernetes.Cluster
+	o    Options
+	room *room
+	job  bool // there is one, or may be
+	pod  string
 
 	spoken atomic.Bool // the collector has answered before
 }
@@ -92,12 +95,13 @@ func (e *StartError) Error() string {
 func (e *StartError) Unwrap() error { return e.Err }
 
 // start has a collector run on a node and waits until it does. On an error nothing of it is left.
-func start(ctx context.Context, c *kubernetes.Cluster, node string, o Options) (_ *Session, err error) {
+func start(ctx context.Context, c *kubernetes.Cluster, node string, o Options, r *room) (_ *Session, err error) {
 	id, err := randomID()
 	if err != nil {
 		return nil, err
 	}
-	s := &Session{ID: id, Node: node, c: c, o: o}
+	s := &Session{ID: id, Node: node, c: c, o: o, room: r}
+	r.enter()
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -110,13 +114,20 @@ func start(ctx context.Context, c *kubernetes.Cluster, node string, o Options) (
 		return nil, err
 	}
 	s.stage("starting a collector on " + node)
-	if err := s.create(ctx, job(s.ID, node, o)); err != nil {
+	if err := s.create(ctx); err != nil {
 		return nil, err
 	}
 	if err := s.ready(ctx); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// namespace has the collector's namespace be there.
+func (s *Session) namespace(ctx context.Context) error {
+	o, err := s.room.prepare(ctx, s.c, s.o)
+	s.o = o
+	return err
 }
 
 func (s *Session) stage(words string) {
@@ -133,58 +144,31 @@ func randomID() (string, error) {
 	return hex.EncodeToString(b[:]), nil
 }
 
-// namespace makes Sherd's namespace if it is not there, with the label by which Pod Security admits a collector.
-func (s *Session) namespace(ctx context.Context) error {
-	ns := s.c.Resource(kubernetes.Namespaces)
-	_, err := ns.Get(ctx, s.o.Namespace, metav1.GetOptions{})
-	if err == nil {
-		return nil
-	}
-	// Who may not read namespaces may still work in one that is there: creating the job tells.
-	if apierrors.IsForbidden(err) {
-		return nil
-	}
-	if !apierrors.IsNotFound(err) {
-		return s.c.Explain(err, "get", kubernetes.Namespaces, "", "")
-	}
-	_, err = ns.Create(ctx, namespaceObject(s.o.Namespace, s.ID), metav1.CreateOptions{})
-	if apierrors.IsAlreadyExists(err) {
-		return nil // another capture was faster
-	}
-	return s.c.Explain(err, "create", kubernetes.Namespaces, "", "")
-}
-
-func namespaceObject(name, session string) *unstructured.Unstructured {
-	labels := map[string]any{ManagedBy: Manager}
-	for _, mode := range []string{"enforce", "audit", "warn"} {
-		labels["pod-security.kubernetes.io/"+mode] = "privileged"
-	}
-	return &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": "v1", "kind": "Namespace",
-		"metadata": map[string]any{"name": name, "labels": labels, "annotations": map[string]any{CreatedMark: session}},
-	}}
-}
-
-func (s *Session) create(ctx context.Context, j *batchv1.Job) error {
-	obj, err := runtime.DefaultUnstructuredConverter.ToUnstructured(j)
-	if err != nil {
-		return err
-	}
-	jobs := s.c.Resource(kubernetes.Jobs).Namespace(s.o.Namespace)
-	// A namespace that is just made, or is going away from the last capture, takes a moment.
+// create makes the collector's job.
+func (s *Session) create(ctx context.Context) error {
+	var err error
+	// A namespace that is just made takes a moment.
 	for until := time.Now().Add(time.Minute); ; {
-		_, err = jobs.Create(ctx, &unstructured.Unstructured{Object: obj}, metav1.CreateOptions{})
+		var obj map[string]any
+		if obj, err = runtime.DefaultUnstructuredConverter.ToUnstructured(job(s.ID, s.Node, s.o)); err != nil {
+			return err
+		}
+		s.job = true
+		_, err = s.c.Resource(kubernetes.Jobs).Namespace(s.o.Namespace).Create(ctx, &unstructured.Unstructured{Object: obj}, metav1.CreateOptions{})
 		if err == nil {
 			return nil
 		}
+		// What the server refuses it has not made; of an answer that did not come that can't be told.
+		var refused apierrors.APIStatus
+		s.job = !errors.As(err, &refused) || refused.Status().Code >= 500
 		if !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) && !apierrors.IsNotFound(err) || time.Now().After(until) {
 			break
 		}
-		// Once it is gone, it is made anew.
+		// Somebody takes it away: another is made.
 		if err := s.namespace(ctx); err != nil {
 			return err
 		}
-		if err := pause(ctx, 300*time.Millisecond); err != nil {
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
 			return err
 		}
 	}
@@ -216,8 +200,11 @@ func (s *Session) refused(ctx context.Context) error {
 	if err != nil {
 		return nil //nolint:nilerr // nothing is known against it
 	}
-	return &StartError{Node: s.Node, Why: "the cluster's admission refuses its pod: " + why +
-		"; a collector needs a namespace that Pod Security lets be privileged, such as one that Sherd makes itself (--sherd-namespace)"}
+	hint := "; docs/kubernetes.md tells what a policy engine must let in"
+	if strings.Contains(why, "PodSecurity") {
+		hint = "; a collector needs a namespace that Pod Security lets be privileged, such as one that Sherd makes itself (--sherd-namespace)"
+	}
+	return &StartError{Node: s.Node, Why: "the cluster's admission refuses its pod: " + why + hint}
 }
 
 // watch looks at the collector's pod as it changes, until the watching ends.
@@ -249,19 +236,18 @@ func (s *Session) watch(ctx context.Context, w watch.Interface) (done bool, last
 // cleanupTime is how long taking away what was made may take, after a cancelled capture too.
 const cleanupTime = 75 * time.Second
 
-// Close removes the collector and, if a capture made it and nothing of Sherd's is left in it, the namespace. It works when the context
-// that Start was given has ended.
+// Close removes the collector and the namespace that was made for it, unless other sessions of a fleet still share that. It works when
+// the context that Start was given has ended.
 func (s *Session) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), cleanupTime)
 	defer cancel()
-	err := removeJob(ctx, s.c, s.o.Namespace, jobName(s.ID))
-	if err == nil {
-		s.gone(ctx)
+	var err error
+	if s.job {
+		if err = removeJob(ctx, s.c, s.o.Namespace, jobName(s.ID)); err == nil {
+			s.gone(ctx)
+		}
 	}
-	if s.o.KeepNamespace {
-		return err
-	}
-	return errors.Join(err, removeNamespace(ctx, s.c, s.o.Namespace, s.ID))
+	return errors.Join(err, s.room.leave(ctx, s.c))
 }
 
 // gone waits a moment for the collector's pod to go, so that nothing is left when the program ends. Who may not list pods can't wait.
@@ -285,27 +271,4 @@ func removeJob(ctx context.Context, c *kubernetes.Cluster, ns, name string) erro
 		return nil
 	}
 	return fmt.Errorf("the collector's job %s/%s is left behind until its deadline (`sherd cleanup` removes it): %w", ns, name, c.Explain(err, "delete", kubernetes.Jobs, "", ns))
-}
-
-// removeNamespace takes Sherd's namespace away if a capture made it and no other capture uses it. One that somebody else made stays.
-func removeNamespace(ctx context.Context, c *kubernetes.Cluster, ns, id string) error {
-	u, err := c.Resource(kubernetes.Namespaces).Get(ctx, ns, metav1.GetOptions{})
-	if err != nil || u.GetAnnotations()[CreatedMark] == "" || u.GetDeletionTimestamp() != nil {
-		return nil //nolint:nilerr // who may not read it has not made it
-	}
-	l, err := c.Resource(kubernetes.Jobs).Namespace(ns).List(ctx, metav1.ListOptions{LabelSelector: ManagedBy + "=" + Manager})
-	switch {
-	case err != nil && u.GetAnnotations()[CreatedMark] != id:
-		return nil //nolint:nilerr // who may not see whether it is used leaves it to whoever made it
-	case err == nil:
-		for i := range l.Items {
-			if l.Items[i].GetDeletionTimestamp() == nil && l.Items[i].GetLabels()[SessionLabel] != id {
-				return nil // the last capture takes it away
-			}
-		}
-	}
-	if err := c.Resource(kubernetes.Namespaces).Delete(ctx, ns, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("the namespace %s is left behind (`sherd cleanup` removes it): %w", ns, c.Explain(err, "delete", kubernetes.Namespaces, "", ""))
-	}
-	return nil
 }

@@ -20,7 +20,6 @@ type Limits struct {
 // error says what could not be taken away.
 func Each(ctx context.Context, c *kubernetes.Cluster, nodes []string, o Options, l Limits, do func(i int, s *Session, err error)) error {
 	l.Node, l.All = max(1, l.Node), max(1, l.All)
-	o.KeepNamespace = true
 	of := map[string][]int{}
 	var order []string
 	for i, n := range nodes {
@@ -29,7 +28,8 @@ func Each(ctx context.Context, c *kubernetes.Cluster, nodes []string, o Options,
 		}
 		of[n] = append(of[n], i)
 	}
-	f := &fleet{c: c, o: o, l: l, do: do, slots: make(chan struct{}, l.All)}
+	f := &fleet{c: c, o: o, l: l, do: do, slots: make(chan struct{}, l.All), room: &room{}}
+	f.room.enter()
 	collectors := make(chan struct{}, l.All)
 	var wait sync.WaitGroup
 	for _, n := range order {
@@ -42,7 +42,7 @@ func Each(ctx context.Context, c *kubernetes.Cluster, nodes []string, o Options,
 	wait.Wait()
 	cleaning, cancel := context.WithTimeout(context.Background(), cleanupTime)
 	defer cancel()
-	return errors.Join(f.errs, removeNamespace(cleaning, c, o.Namespace, f.first))
+	return errors.Join(f.errs, f.room.leave(cleaning, c))
 }
 
 type fleet struct {
@@ -52,25 +52,21 @@ type fleet struct {
 	do    func(int, *Session, error)
 	slots chan struct{}
 
-	mu    sync.Mutex
-	errs  error
-	first string // the session that may have made the namespace
+	room *room // the namespace that its sessions share
+
+	mu   sync.Mutex
+	errs error
 }
 
 // node does what is to be done on one node.
 func (f *fleet) node(ctx context.Context, name string, items []int) {
-	s, err := Start(ctx, f.c, name, f.o)
+	s, err := startIn(ctx, f.c, name, f.o, f.room)
 	if err != nil {
 		for _, i := range items {
 			f.do(i, nil, err)
 		}
 		return
 	}
-	f.mu.Lock()
-	if f.first == "" {
-		f.first = s.ID
-	}
-	f.mu.Unlock()
 	todo := make(chan int, len(items))
 	for _, i := range slices.Sorted(slices.Values(items)) {
 		todo <- i

@@ -44,6 +44,7 @@ type Trial struct {
 // Plan is what a capture would do.
 type Plan struct {
 	User   string // "you" if the server does not tell
+	Image  string // of the collector, as the options or the namespace have it
 	Steps  []Step
 	Trials []Trial
 }
@@ -80,8 +81,14 @@ var selfReviews = schema.GroupVersionResource{Group: "authentication.k8s.io", Ve
 // NewPlan asks the server which rights there are, and has it try what would be made, for collectors on nodes. Nothing is made.
 func NewPlan(ctx context.Context, c *kubernetes.Cluster, nodes []string, o Options) (*Plan, error) {
 	p := &Plan{User: whoami(ctx, c)}
-	_, err := c.Resource(kubernetes.Namespaces).Get(ctx, o.Namespace, metav1.GetOptions{})
-	there := err == nil || apierrors.IsForbidden(err)
+	u, err := c.Resource(kubernetes.Namespaces).Get(ctx, o.Namespace, metav1.GetOptions{})
+	there := apierrors.IsForbidden(err) || err == nil && installed(u)
+	if err == nil && there {
+		o = preset(o, u)
+	} else if err == nil {
+		o.Namespace += "-SESSION" // another capture's, or one that is going away
+	}
+	p.Image = o.Image
 	if err != nil && !there && !apierrors.IsNotFound(err) {
 		return nil, c.Explain(err, "get", kubernetes.Namespaces, "", "")
 	}
@@ -178,7 +185,7 @@ func whoami(ctx context.Context, c *kubernetes.Cluster) string {
 func (p *Plan) try(ctx context.Context, c *kubernetes.Cluster, nodes []string, o Options, there bool) error {
 	dry := metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
 	if !there {
-		_, err := c.Resource(kubernetes.Namespaces).Create(ctx, namespaceObject(o.Namespace, "plan"), dry)
+		_, err := c.Resource(kubernetes.Namespaces).Create(ctx, namespaceObject(strings.ToLower(o.Namespace)), dry)
 		p.trial("the namespace "+o.Namespace, err)
 		p.Trials = append(p.Trials, Trial{What: "the collector", Result: "can't be tried before its namespace is there"})
 		return nil

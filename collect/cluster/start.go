@@ -29,7 +29,12 @@ const (
 
 // Start has a collector run on a node and waits until it does. On an error nothing of it is left.
 func Start(ctx context.Context, c *kubernetes.Cluster, node string, o Options) (*Session, error) {
-	s, err := start(ctx, c, node, o)
+	return startIn(ctx, c, node, o, &room{})
+}
+
+// startIn is Start in a namespace that sessions may share.
+func startIn(ctx context.Context, c *kubernetes.Cluster, node string, o Options, r *room) (*Session, error) {
+	s, err := start(ctx, c, node, o, r)
 	var se *StartError
 	if !errors.As(err, &se) || ctx.Err() != nil {
 		return s, err
@@ -47,7 +52,7 @@ func Start(ctx context.Context, c *kubernetes.Cluster, node string, o Options) (
 	if o.Stage != nil {
 		o.Stage(again)
 	}
-	return start(ctx, c, node, o)
+	return start(ctx, c, node, o, r)
 }
 
 // fit says why no pod can be started on the node, before one is tried. Who may not read nodes learns it in another way.

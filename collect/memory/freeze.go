@@ -94,24 +94,11 @@ func (f *freeze) start(ctx context.Context, s subject.Subject) error {
 	if err := cg.set(true); err != nil {
 		return errors.Join(err, f.undo())
 	}
-	deadline := time.Now().Add(f.timeout)
-	for wait := time.Millisecond; ; wait = min(wait*2, 50*time.Millisecond) {
-		state, err := cg.state()
-		switch {
-		case err != nil:
-			return errors.Join(err, f.undo())
-		case state == frozen:
-			f.rec.Frozen = time.Now().UnixNano()
-			return nil
-		case time.Now().After(deadline):
-			return errors.Join(fmt.Errorf("%s: not all of its processes stopped within %v", cg.dir, f.timeout), f.undo())
-		}
-		select {
-		case <-ctx.Done():
-			return errors.Join(ctx.Err(), f.undo())
-		case <-time.After(wait):
-		}
+	if err := cg.reach(ctx, frozen, f.timeout); err != nil {
+		return errors.Join(err, f.undo())
 	}
+	f.rec.Frozen = time.Now().UnixNano()
+	return nil
 }
 
 // undo thaws after a freeze that did not come about.

@@ -6,6 +6,9 @@ const (
 	AskPods = "pods"
 	// AskDistroless judges containers: Args are Targets, and the answer is Judged.
 	AskDistroless = "distroless"
+	// AskFreeze stops every process of the target until AskThaw: the answer is Held. Asking again does no harm.
+	AskFreeze = "freeze"
+	AskThaw   = "thaw"
 )
 
 // Targets names containers as the node's runtime does.
@@ -39,4 +42,18 @@ type Judged struct {
 type Judgement struct {
 	Distroless *bool  `json:"distroless"` // nil: its files could not be read, or it is not on the node
 	Reason     string `json:"reason"`
+}
+
+// What a container that was to be frozen or thawed is now.
+const (
+	Frozen        = "frozen"
+	FrozenAlready = "frozen already" // by somebody else
+	Thawed        = "thawed"
+	ThawedAlready = "not frozen"
+	Gone          = "gone" // none of its processes runs
+)
+
+// Held answers AskFreeze and AskThaw with one of the words above.
+type Held struct {
+	State string `json:"state"`
 }
