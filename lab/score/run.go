@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sherd-forensics/sherd/evidence"
@@ -55,8 +56,22 @@ func environment(l *lab.Lab, dir string) []string {
 	return append(os.Environ(), append(l.Env(), "XDG_CONFIG_HOME="+dir)...)
 }
 
+// cluster is held by the one capture in the cluster that is under way.
+var cluster sync.Mutex
+
 func collect(ctx context.Context, l *lab.Lab, sherd, dir string, c *lab.Container, path string) error {
-	cmd := exec.CommandContext(ctx, sherd, "collect", c.Target, "-o", path, "--quiet", "--podman-root", l.PodmanRoot(), "--podman-runroot", l.PodmanRunRoot())
+	args := []string{"collect", c.Target, "-o", path, "--quiet", "--podman-root", l.PodmanRoot(), "--podman-runroot", l.PodmanRunRoot()}
+	if c.Runtime == lab.Kubernetes {
+		image, err := l.LoadKubernetes(ctx, lab.Collector)
+		if err != nil {
+			return err
+		}
+		args = append(args, "--kubeconfig", l.Kubeconfig(), "--collector-image", image, "--collector-pull", "Never", "--containerd-address", l.KubernetesSocket())
+		// Captures side by side would take Sherd's namespace from under each other.
+		cluster.Lock()
+		defer cluster.Unlock()
+	}
+	cmd := exec.CommandContext(ctx, sherd, args...)
 	cmd.Env = environment(l, dir)
 	// Exit status 1 is of a capture that is not whole, which is judged all the same.
 	if said, err := cmd.CombinedOutput(); err != nil && cmd.ProcessState.ExitCode() > 1 {

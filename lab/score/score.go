@@ -76,6 +76,8 @@ func cause(t *lab.ScenarioTruth, p *lab.Played, c *verdict.RootCause, pkg *evide
 			return "named, where there is none to be known: " + c.Statement
 		}
 		return ""
+	case c == nil && e.MayBeUnknown:
+		return ""
 	case c == nil:
 		return "none is named"
 	case !slices.Contains(strings.Fields(e.Technique), c.Technique):

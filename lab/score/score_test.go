@@ -40,7 +40,7 @@ func TestScenariosAreWhole(t *testing.T) {
 			t.Errorf("%s: no image %s", s.Name, s.Victim.Image)
 		}
 		for _, v := range s.Variants {
-			if !slices.Contains([]string{"running", "noise", "exited", "restarted", "buried"}, v) {
+			if !slices.Contains([]string{"running", "noise", "exited", "restarted", "buried", "crashed"}, v) {
 				t.Errorf("%s: variant %q", s.Name, v)
 			}
 		}
