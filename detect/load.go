@@ -63,6 +63,7 @@ func Load(ctx context.Context, p *evidence.Package) (*Facts, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	f.loadCluster(ctx, p)
 	f.Index()
 	f.loadFiles(ctx, p)
 	return f, ctx.Err()

@@ -9,10 +9,7 @@ import (
 
 // hostFor is the host's address as a container that is yet to be started will see it.
 func (l *Lab) hostFor(s *RunSpec) string {
-	if s.Runtime == Kubernetes {
-		return l.NodeAddress()
-	}
-	if s.HostNetwork || !l.bridge.works() {
+	if s.Runtime != Kubernetes && (s.HostNetwork || !l.bridge.works()) {
 		return "127.0.0.1"
 	}
 	return l.bridge.host()

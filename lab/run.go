@@ -170,7 +170,7 @@ func orTimeout(ctx context.Context, err error) error {
 // Host is the host's address as the container sees it: where a listener of the test may be reached.
 func (c *Container) Host() string {
 	if c.Runtime == Kubernetes {
-		return c.lab.NodeAddress()
+		return c.lab.bridge.host() // the node's address is the API server's, which each pod is told of
 	}
 	if c.Spec.HostNetwork {
 		return "127.0.0.1"

@@ -34,7 +34,7 @@ type Scenario struct {
 	// the container has ended; "restarted", after it has ended and begun again; "crashed", while the kubelet waits before it starts the container
 	// of a pod again; "buried", after some thousand requests more, when the runtime has rotated its log away from what the intruder did. None is
 	// running alone.
-	Variants []string      `yaml:"variants"`
+	Variants []string `yaml:"variants"`
 	// Order are the containers in the order in which a verdict over all of them must have them touched, each reached from the one before.
 	Order []string      `yaml:"order"`
 	Truth ScenarioTruth `yaml:"-"`
