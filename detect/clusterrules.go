@@ -20,7 +20,7 @@ var startedAgainRule = Rule{
 	ID: "pod-container-restarts", Title: "The kubelet started the container again after it had ended", Severity: verdict.Low, Technique: "T1489",
 	Rationale:   "A program that is brought down, or an implant that breaks what it hooks, ends the container; what lies on the pod's volumes starts with the next one.",
 	FalseAlarms: "Applications crash, run out of memory and fail their probes all by themselves: it never weighs.",
-	check:       startedAgain,
+	Needs:       []Fact{PodStatus}, check: startedAgain,
 }
 
 // TokenElsewhere is the rule of tokens that are used from where their pod is not.

@@ -25,6 +25,7 @@ const (
 	Sockets      Fact = "sockets"      // network/sockets.jsonl
 	Node         Fact = "node"         // host/host.json and the machine's settings beside it
 	Config       Fact = "config"       // target/: what the image and the runtime were told
+	PodStatus    Fact = "pod"          // target/kubernetes/pod.json, of a pod
 	Audit        Fact = "audit"        // target/kubernetes/audit.jsonl, of a pod
 )
 
@@ -189,5 +190,5 @@ const maxHits = 200
 var factNames = map[Fact]string{
 	Processes: "processes", Environments: "environments of processes", Memory: "memory maps", Inventory: "files of the container and its image",
 	Baseline: "files of the image", Mounts: "mounts", Sockets: "sockets", Node: "the machine's settings", Config: "configuration of the image and the runtime",
-	Audit: "calls in the API server's audit log",
+	PodStatus: "what the API server says of the pod", Audit: "calls in the API server's audit log",
 }

@@ -147,6 +147,8 @@ func (f *Facts) loadCluster(ctx context.Context, p *evidence.Package) {
 	f.Cluster = c
 	if decode(p, PodPath, &c.Pod) {
 		c.PodCite, _ = f.Cite(PodPath, 0, 0)
+	} else {
+		f.Missing[PodStatus] = "it was captured on the node alone, or could not be read"
 	}
 	namespace := c.Pod.Metadata.Namespace
 	if pod != nil {
