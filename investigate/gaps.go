@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/sherd-forensics/sherd/detect"
 	"github.com/sherd-forensics/sherd/evidence/record"
@@ -180,12 +181,16 @@ func (w *work) next() {
 	for i := range v.Scope {
 		e := &v.Scope[i]
 		switch {
+		case e.Type == verdict.EntityCredential && slices.Contains(w.tokenPaths(), e.Value):
+			// The pod's own is advised on below.
 		case e.Type == verdict.EntityCredential:
 			creds = append(creds, clip(e.Value, 60))
 		case e.Type == verdict.EntityAddress && e.Role == "peer":
 			peers = append(peers, e.Value)
 		case e.Type == verdict.EntityAddress && e.Role == "source":
 			source = e.Value
+		case e.Type == verdict.EntityContainer && strings.Contains(e.Value, "/") && (e.Role == "started" || e.Role == "entered"):
+			around = append(around, clip(e.Value, 120))
 		case e.Type == verdict.EntityContainer && (e.Role == "outsider" || e.Role == "started"):
 			around = append(around, "the container "+e.Value[:min(len(e.Value), 12)])
 		case e.Type == verdict.EntityFile && e.SHA256 != "" && e.Role == "foreign":
@@ -201,6 +206,7 @@ func (w *work) next() {
 	if len(around) > 0 {
 		add("collect and investigate " + list(around, 4) + " too, and ask who started it")
 	}
+	w.clusterNext(add)
 	if source != "" {
 		add("look for other requests from " + source)
 	}
