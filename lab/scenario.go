@@ -445,6 +445,10 @@ func (b *intrusion) fill(t ScenarioTruth, variant string) ScenarioTruth {
 		t.Impact = slices.Concat(t.Impact, t.ImpactLive)
 	}
 	// What is true of every one: the container itself, and who sent the requests.
+	if b.c.Runtime == Kubernetes {
+		// Other scenarios' pods run the same images.
+		t.May = append(t.May, Fact{Type: "container", Value: "*", Role: "sibling"})
+	}
 	for _, from := range b.c.clients() {
 		t.May = append(t.May, Fact{Type: "address", Value: from}, Fact{Type: "address", Value: from + ":*"})
 	}

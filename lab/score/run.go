@@ -48,6 +48,17 @@ func Run(ctx context.Context, l *lab.Lab, sherd, dir string, s *lab.Scenario, va
 		}
 		out = append(out, r)
 	}
+	if len(s.Order) > 0 {
+		v, err := investigated(ctx, environment(l, dir), sherd, paths...)
+		if err != nil {
+			return nil, fmt.Errorf("%s (%s), over all: %w", s.Name, variant, err)
+		}
+		ids := map[string]string{"victim": p.Container.ID}
+		for _, t := range p.Others {
+			ids[t.Name] = t.Container.ID
+		}
+		Ordered(&out[0], s.Order, ids, v)
+	}
 	return out, nil
 }
 
@@ -66,7 +77,8 @@ func collect(ctx context.Context, l *lab.Lab, sherd, dir string, c *lab.Containe
 		if err != nil {
 			return err
 		}
-		args = append(args, "--kubeconfig", l.Kubeconfig(), "--collector-image", image, "--collector-pull", "Never", "--containerd-address", l.KubernetesSocket())
+		args = append(args, "--kubeconfig", l.Kubeconfig(), "--collector-image", image, "--collector-pull", "Never", "--containerd-address", l.KubernetesSocket(),
+			"--audit-log", l.KubernetesAudit())
 		// Captures side by side would take Sherd's namespace from under each other.
 		cluster.Lock()
 		defer cluster.Unlock()
@@ -103,9 +115,9 @@ func one(ctx context.Context, env []string, sherd string, s *lab.Scenario, varia
 	return out, nil
 }
 
-// investigated is the program's verdict on a package, as whoever runs it gets it.
-func investigated(ctx context.Context, env []string, sherd, path string) (*verdict.Verdict, error) {
-	cmd := exec.CommandContext(ctx, sherd, "investigate", path, "--quiet", "--json", "-")
+// investigated is the program's verdict on packages, as whoever runs it gets it.
+func investigated(ctx context.Context, env []string, sherd string, paths ...string) (*verdict.Verdict, error) {
+	cmd := exec.CommandContext(ctx, sherd, append(append([]string{"investigate"}, paths...), "--quiet", "--json", "-")...)
 	cmd.Env = env
 	var said bytes.Buffer
 	cmd.Stderr = &said
