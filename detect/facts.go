@@ -144,7 +144,7 @@ func (f *Facts) Index() {
 	if f.Started == 0 && f.init != nil {
 		f.Started = f.init.StartTime
 	}
-	if f.Begun == 0 || f.Started < f.Begun {
+	if f.Begun == 0 || f.Started != 0 && f.Started < f.Begun {
 		f.Begun = f.Started
 	}
 }

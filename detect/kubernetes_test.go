@@ -95,6 +95,18 @@ func TestVolumesOutliveContainers(t *testing.T) {
 	}
 }
 
+// Of a container that waits to be started again nobody knows when it started; its pod tells when the first was.
+func TestVolumesOfACrashedContainer(t *testing.T) {
+	s := detecttest.Busy()
+	s.AsPod(2)
+	s.Container.Started, s.Container.State = time.Time{}, "exited"
+	s.Processes = nil
+	s.MountFile("/var/lib/shop", "/var/lib/shop/.x", implant, 0o755, detecttest.Start.Add(-time.Minute))
+	if a := run(t, s, "processes", "memory", "sockets")["file-program-in-memory-mount"]; a.Gravest() != verdict.High {
+		t.Errorf("%s: %+v", a.Gravest(), a)
+	}
+}
+
 // What the cluster's documents say is the API server's word, but any may be garbled: nothing is then made of them.
 func TestGarbledCluster(t *testing.T) {
 	for _, doc := range []string{"", "null", "[]", `{"status":7}`, `{"status":{"containerStatuses":[{"restartCount":"x"}]}}`, strings.Repeat("[", 5000)} {

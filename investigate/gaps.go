@@ -168,6 +168,9 @@ func (w *work) next() {
 	case verdict.Compromised, verdict.Suspicious:
 	}
 	name := clip(w.f.Container.Name, 60)
+	if p := w.f.Container.Pod; p != nil && p.Name != "" {
+		name = strings.TrimSuffix(clip(p.Namespace+"/"+p.Name, 120)+"/"+clip(p.Container, 63), "/")
+	}
 	if name == "" {
 		name = "the container"
 	}
