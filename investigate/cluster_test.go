@@ -199,13 +199,15 @@ func TestTokenElsewhereAlone(t *testing.T) {
 	s.AsPod(0)
 	s.Request(at, "10.0.7.31:40000", "POST", "/session?next=..%2F", 200)
 	s.Audit(detecttest.Called{Time: at.Add(-time.Hour), Verb: "get", Resource: "configmaps", Namespace: "shop", Name: "settings", From: "10.0.7.5", Agent: "shop/1"},
+		// The request that asked for it was logged when it was done.
+		detecttest.Called{Time: at.Add(-50 * time.Millisecond), Verb: "create", Resource: "pods", Namespace: "shop", Name: "warm", From: "10.0.7.5", Agent: "x/1"},
 		detecttest.Called{Time: at.Add(time.Hour), Verb: "list", Resource: "secrets", Namespace: "shop", From: "203.0.113.9", Agent: "curl/8"})
 	r := judge(t, s)
 	v := r.Verdict
 	if v.Verdict != verdict.Suspicious {
 		t.Fatalf("judged %s: %+v", v.Verdict, v.Findings)
 	}
-	impactWith(t, &v, verdict.ImpactAPI, "1 call under "+detecttest.Account)
+	impactWith(t, &v, verdict.ImpactAPI, "2 calls under "+detecttest.Account)
 	impactWith(t, &v, verdict.ImpactCredential, "the pod's token was taken")
 	if rc := v.RootCause; rc == nil || rc.Confidence > 0.7 || !strings.Contains(rc.Statement, "POST /session") {
 		t.Errorf("root cause %+v", rc)

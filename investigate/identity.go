@@ -41,18 +41,20 @@ func (w *work) readIdentity(ctx context.Context, events iter.Seq2[*event.Event, 
 	if pod == nil || !w.bad() || w.r.First == 0 {
 		return nil
 	}
+	// A request is logged when it is done: what it made the application call came before its line.
+	since := w.r.First - near
 	before := map[string]bool{}
 	take := func(c *detect.Call) {
 		mine := w.ownCall(c, pod.Name)
 		switch {
-		case mine && c.Time < w.r.First:
+		case mine && c.Time < since:
 			w.use.earlier = true
 			if len(before) < maxCallKinds {
 				before[w.kindOf(c)] = true
 			}
 		case mine:
 			w.use.take(c, before[w.kindOf(c)])
-		case c.Pod == "" && c.Time >= w.r.First && (w.use.nameless[c.From] > 0 || len(w.use.nameless) < maxNameless):
+		case c.Pod == "" && c.Time >= since && (w.use.nameless[c.From] > 0 || len(w.use.nameless) < maxNameless):
 			if w.use.nameless == nil {
 				w.use.nameless = map[string]int{}
 			}
@@ -234,7 +236,7 @@ func identityNode(name string) string { return "identity:" + name }
 // sayTakenToken tells that the token itself is in somebody else's hands.
 func (w *work) sayTakenToken() {
 	calls := w.f.Elsewhere()
-	calls = slices.DeleteFunc(calls, func(c detect.Call) bool { return c.Time < w.r.First })
+	calls = slices.DeleteFunc(calls, func(c detect.Call) bool { return c.Time < w.r.First-near })
 	if len(calls) == 0 {
 		return
 	}
