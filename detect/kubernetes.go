@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
+
 	"net/netip"
 	"slices"
 	"strings"
@@ -208,8 +208,6 @@ func (c *Cluster) loadNode(p *evidence.Package) {
 	c.Node = append(c.Node, c.Pod.Status.HostIP)
 	c.Node = slices.DeleteFunc(c.Node, func(s string) bool { return s == "" })
 }
-
-var errFull = errors.New("there are more calls than are held")
 
 func (c *Cluster) loadCalls(ctx context.Context, p *evidence.Package) {
 	e, ok := p.Artifact(AuditPath)
