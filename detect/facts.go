@@ -88,6 +88,7 @@ type Mount = record.Mounted
 type Files struct {
 	Changes []inventory.Change // by path
 	Mounted []File             // ELF files and scripts on mounts
+	Hooks   []File             // files on mounts that interpreters run at each start, if they look there
 	// Staged are files whose content is a process's environment, byte for byte or encoded.
 	Staged  map[string]Staged
 	Secrets []File // files on mounts of secrets

@@ -107,6 +107,30 @@ func TestVolumesOfACrashedContainer(t *testing.T) {
 	}
 }
 
+// A file that Python runs at each start weighs on a volume only where Python looks, and if it came with nobody who set the pod up.
+func TestStartHooksOnVolumes(t *testing.T) {
+	const file = "/var/lib/shop/lib/sitecustomize.py"
+	for name, c := range map[string]struct {
+		at      time.Time
+		looks   string
+		content string
+		want    detect.State
+	}{
+		"where Python looks":     {after, "/app:/var/lib/shop/lib", "import os", detect.Hit},
+		"where it does not":      {after, "/app", "import os", detect.Clean},
+		"before the container":   {detecttest.Start.Add(-time.Minute), "/var/lib/shop/lib", "import os", detect.Clean},
+		"that says nothing":      {after, "/var/lib/shop/lib", "", detect.Clean},
+		"in a folder below that": {after, "/var/lib/shop", "import os", detect.Clean},
+	} {
+		s := detecttest.Busy()
+		s.Env[4001] = append(s.Env[4001], "PYTHONPATH="+c.looks)
+		s.MountFile("/var/lib/shop", file, c.content, 0o644, c.at)
+		if a := run(t, s)["file-configuration-changed"]; a.State() != c.want {
+			t.Errorf("%s: %s, want %s: %+v", name, a.State(), c.want, a.Hits)
+		}
+	}
+}
+
 // What the cluster's documents say is the API server's word, but any may be garbled: nothing is then made of them.
 func TestGarbledCluster(t *testing.T) {
 	for _, doc := range []string{"", "null", "[]", `{"status":7}`, `{"status":{"containerStatuses":[{"restartCount":"x"}]}}`, strings.Repeat("[", 5000)} {

@@ -514,7 +514,11 @@ func (w *work) persistence() {
 				continue
 			}
 			found = true
-			w.effect(verdict.ImpactPersistence, f.Technique, f.Statement+": it comes back when this container restarts, not when it is created anew", f.Citations)
+			comes := ": it comes back when this container restarts, not when it is created anew"
+			if m := w.mount(f.Path); m != nil && m.Kind == "volume" {
+				comes = ": it lies on a volume, and comes back with the next container too"
+			}
+			w.effect(verdict.ImpactPersistence, f.Technique, f.Statement+comes, f.Citations)
 		case "file-takes-commands":
 			found = true
 			w.effect(verdict.ImpactPersistence, f.Technique, f.Statement+": it waits for requests as long as this container exists", f.Citations)
