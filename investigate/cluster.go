@@ -201,6 +201,27 @@ func (w *work) withinReach() {
 	}
 }
 
+// secretOf names the cluster's secret that a variable or file comes from by the pod's specification, "" if it names none.
+func (w *work) secretOf(r *reach) (string, verdict.Citation) {
+	if w.f.Cluster == nil || w.f.Cluster.References == nil {
+		return "", verdict.Citation{}
+	}
+	for _, x := range w.f.Cluster.References.References {
+		if x.Kind != "secret" || w.f.Container.Pod == nil || !slices.Contains(x.Containers, w.f.Container.Pod.Container) {
+			continue
+		}
+		in := func(dir string) bool {
+			return r.value == dir || strings.HasPrefix(r.value, strings.TrimSuffix(dir, "/")+"/")
+		}
+		if r.file && slices.ContainsFunc(x.Paths, in) || !r.file && slices.Contains(x.Variables, r.value) {
+			if c, ok := w.f.Cite(detect.ReferencesPath, 0, 0); ok {
+				return clip(w.f.Cluster.Pod.Metadata.Namespace+"/"+x.Name, 120), c
+			}
+		}
+	}
+	return "", verdict.Citation{}
+}
+
 // siblings names other containers of the same image: the same way leads into them.
 func (w *work) siblings() {
 	s := w.f.Cluster.Siblings

@@ -105,6 +105,25 @@ func TestPodsSurroundings(t *testing.T) {
 	find(t, v.Gaps, func(g verdict.Gap) bool { return strings.Contains(g.What, "audit log") })
 }
 
+// A variable or file within reach is told with the secret that it comes from, so that the right one is rotated.
+func TestSecretsBehindCredentials(t *testing.T) {
+	s := detecttest.Busy()
+	inCluster(s)
+	s.Document("references", record.References{References: []record.Reference{
+		{Kind: "secret", Name: "db", Keys: []string{"password"}, As: "env", Variables: []string{"DB_PASSWORD"}, Containers: []string{"app"}},
+		{Kind: "secret", Name: "other", As: "volume", Paths: []string{"/var/run/secrets/token"}, Containers: []string{"sidecar"}},
+		{Kind: "configmap", Name: "settings", As: "volume", Paths: []string{"/var/run/secrets"}, Containers: []string{"app"}},
+	}})
+	for _, e := range judge(t, s).Verdict.Scope {
+		if e.Type != verdict.EntityCredential {
+			continue
+		}
+		if from := strings.Contains(e.Why, "it comes from secret shop/db"); from != (e.Value == "DB_PASSWORD") || from != cited(e.Citations, detect.ReferencesPath) || strings.Contains(e.Why, "other") {
+			t.Errorf("%+v", e)
+		}
+	}
+}
+
 // Ways in by what the documents say.
 func TestExposureWords(t *testing.T) {
 	service := record.Way{Kind: "service", Name: "shop/cart", Target: 8080, Reach: "cluster"}

@@ -338,7 +338,11 @@ func readable(p *detect.Process, r *detect.File) bool {
 
 func (w *work) scopeCredentials() {
 	for _, r := range w.reaches() {
-		w.add(verdict.Entity{Type: verdict.EntityCredential, Value: r.value, Role: "within reach", Why: r.why, Citations: r.cites})
+		why, cites := r.why, r.cites
+		if of, c := w.secretOf(&r); of != "" {
+			why, cites = why+"; it comes from secret "+of, append(slices.Clone(cites), c)
+		}
+		w.add(verdict.Entity{Type: verdict.EntityCredential, Value: r.value, Role: "within reach", Why: why, Citations: cites})
 	}
 	for _, h := range w.held {
 		w.add(verdict.Entity{Type: verdict.EntityCredential, Value: h.value, Role: "held", Why: detect.Describe(h.process) + " held it in its memory: " + h.words, Citations: h.cites})
