@@ -86,7 +86,8 @@ func collect(ctx context.Context, l *lab.Lab, sherd, dir string, c *lab.Containe
 	cmd := exec.CommandContext(ctx, sherd, args...)
 	cmd.Env = environment(l, dir)
 	// Exit status 1 is of a capture that is not whole, which is judged all the same.
-	if said, err := cmd.CombinedOutput(); err != nil && cmd.ProcessState.ExitCode() > 1 {
+	said, err := cmd.CombinedOutput()
+	if _, there := os.Stat(path); err != nil && (cmd.ProcessState.ExitCode() > 1 || there != nil) {
 		return fmt.Errorf("collecting %s: %w: %s", c.Target, err, said)
 	}
 	return nil

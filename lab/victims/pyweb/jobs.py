@@ -219,7 +219,7 @@ def operate():
 
 def fail():
     """Gives up after a while, since its database does not answer, and ends the application."""
-    time.sleep(1.5)
+    time.sleep(3)
     try:
         raise ConnectionRefusedError("ledger-db:5432: connection refused")
     except ConnectionRefusedError:
