@@ -25,6 +25,8 @@ const (
 	Sockets      Fact = "sockets"      // network/sockets.jsonl
 	Node         Fact = "node"         // host/host.json and the machine's settings beside it
 	Config       Fact = "config"       // target/: what the image and the runtime were told
+	PodStatus    Fact = "pod"          // target/kubernetes/pod.json, of a pod
+	Audit        Fact = "audit"        // target/kubernetes/audit.jsonl, of a pod
 )
 
 // Rule is one question to the evidence, as data that `sherd rules` can list, with the function that answers it.
@@ -43,8 +45,9 @@ type Rule struct {
 	// Origin is the file that a rule came from, "" for what Sherd brings along. Rules of a user's hit and count like any other, but what
 	// they were blind for says nothing of how well Sherd itself could see.
 	Origin string
-	// Deeper rules read what an interpreter keeps in its memory, in a form that changes with its versions. What they can't tell is a gap and
-	// lowers the confidence, but is no reason not to call a container clean: what an intruder in there does next is seen by other rules.
+	// Deeper rules read what an interpreter keeps in its memory, in a form that changes with its versions, or what a cluster's own log says, which
+	// few captures are given. What they can't tell is a gap and lowers the confidence, but is no reason not to call a container clean: what an
+	// intruder in there does next is seen by other rules.
 	Deeper bool
 	check  func(*Facts, *Answer)
 }
@@ -144,6 +147,7 @@ func Rules() []Rule {
 	all = append(all, orderRules()...)
 	all = append(all, fileRules()...)
 	all = append(all, environmentRules()...)
+	all = append(all, clusterRules()...)
 	return all
 }
 
@@ -186,4 +190,5 @@ const maxHits = 200
 var factNames = map[Fact]string{
 	Processes: "processes", Environments: "environments of processes", Memory: "memory maps", Inventory: "files of the container and its image",
 	Baseline: "files of the image", Mounts: "mounts", Sockets: "sockets", Node: "the machine's settings", Config: "configuration of the image and the runtime",
+	PodStatus: "what the API server says of the pod", Audit: "calls in the API server's audit log",
 }

@@ -31,6 +31,11 @@ type Facts struct {
 	Missing map[Fact]string
 	// Started is when the container began, in nanoseconds UTC, 0 if unknown.
 	Started int64
+	// Begun is when the pod of the container began to start such containers, where this is not the first: its volumes may hold what came in
+	// an earlier one's time. Otherwise it is Started.
+	Begun int64
+	// Cluster is what a cluster's API server said, nil where the container is of no pod.
+	Cluster *Cluster
 	// Read gives up to n bytes of an artifact from off on, nil if it is not there.
 	Read func(artifact string, off int64, n int) []byte
 	// Cite makes a citation of an artifact's bytes; ok is false if there is no such artifact.
@@ -83,6 +88,7 @@ type Mount = record.Mounted
 type Files struct {
 	Changes []inventory.Change // by path
 	Mounted []File             // ELF files and scripts on mounts
+	Hooks   []File             // files on mounts that interpreters run at each start, if they look there
 	// Staged are files whose content is a process's environment, byte for byte or encoded.
 	Staged  map[string]Staged
 	Secrets []File // files on mounts of secrets
@@ -139,6 +145,9 @@ func (f *Facts) Index() {
 	if f.Started == 0 && f.init != nil {
 		f.Started = f.init.StartTime
 	}
+	if f.Begun == 0 || f.Started != 0 && f.Started < f.Begun {
+		f.Begun = f.Started
+	}
 }
 
 // Process returns the process of a pid, nil if there is none.
@@ -165,11 +174,11 @@ func (f *Facts) settled(t int64) bool {
 	return t != 0 && f.Started != 0 && t > f.Started+settle
 }
 
-// afterStart reports whether t lies after the container's start. What init containers and people put onto volumes for a
+// afterStart reports whether t lies after the container's start, or the first one's of its pod. What init containers and people put onto volumes for a
 // container to run is there before. Unknown times don't count.
 func (f *Facts) afterStart(t int64) bool {
 	const clocks = int64(time.Second)
-	return t != 0 && f.Started != 0 && t > f.Started+clocks
+	return t != 0 && f.Begun != 0 && t > f.Begun+clocks
 }
 
 // Time formats nanoseconds as RFC 3339 in UTC; 0 is "".

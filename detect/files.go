@@ -398,6 +398,7 @@ func configuration(f *Facts, a *Answer) {
 			break
 		}
 	}
+	f.startHooks(a)
 	k.rest(verdict.Medium, "such files were changed")
 }
 

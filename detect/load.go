@@ -63,6 +63,7 @@ func Load(ctx context.Context, p *evidence.Package) (*Facts, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	f.loadCluster(ctx, p)
 	f.Index()
 	f.loadFiles(ctx, p)
 	return f, ctx.Err()
@@ -452,6 +453,9 @@ func (f *Facts) addFile(r File, wanted map[string]bool) {
 	}
 	if len(f.Files.Node) < maxMounted && f.onNode(&r) != "" {
 		f.Files.Node = append(f.Files.Node, r)
+	}
+	if startHook.MatchString(path) && len(f.Files.Hooks) < perRule {
+		f.Files.Hooks = append(f.Files.Hooks, r)
 	}
 	if (isELF(r.Magic) || isScript(r.Magic)) && len(f.Files.Mounted) < maxMounted {
 		f.Files.Mounted = append(f.Files.Mounted, r)

@@ -54,6 +54,9 @@ func (w *work) arrivals(which func(*detect.Finding) bool) []arrival {
 		if p := w.f.Process(f.PID); p != nil && weighs(f) && f.When != 0 && f.Peer != "" {
 			out = append(out, arrival{time: f.When, entity: verdict.EntityAddress + ":" + f.Peer, node: addressNode(f.Peer), words: detect.Describe(p) + " was first known to speak with " + f.Peer, cites: f.Citations, bound: true})
 		}
+		if f.Rule == detect.TokenElsewhere && which(f) && f.When != 0 {
+			out = append(out, arrival{time: f.When, entity: verdict.EntityIdentity + ":" + f.Key, node: identityNode(f.Key), words: "the pod's token was first known to be used from elsewhere", cites: f.Citations, bound: true})
+		}
 	}
 	for _, p := range w.foreign() {
 		if p.Exe.Btime != 0 && p.Exe.Origin != record.ExeMemfd && p.Exe.Origin != record.ExeImage {
@@ -94,6 +97,7 @@ func (w *work) rootCause() *verdict.RootCause {
 	c.Basis = best.rule
 	c.For, c.Against = best.pro, best.con
 	w.aside(c, best)
+	w.exposed(c)
 	doubt(c, best.rs...)
 	c.Citations, c.Entities = unique(c.Citations), uniqueStrings(c.Entities)
 	return c
@@ -120,16 +124,20 @@ func (w *work) aside(c *verdict.RootCause, best *candidate) {
 // noCause tells why no cause is named, with the candidates and their weights.
 func (w *work) noCause() {
 	const what = "how they got in"
+	exposed := ""
+	if words, _ := w.exposure(); words != "" {
+		exposed = "; " + words
+	}
 	if len(w.comings) == 0 {
-		w.gap(what, "nothing that was found has a time that could be linked to a request"+w.standOut(), "no root cause is named")
+		w.gap(what, "nothing that was found has a time that could be linked to a request"+w.standOut()+exposed, "no root cause is named")
 		return
 	}
 	first := &w.comings[0]
 	switch {
 	case !w.logs.any:
-		w.gap(what, "no logs of the container were collected, and "+first.words+" at "+detect.Time(first.time), "no root cause is named")
+		w.gap(what, "no logs of the container were collected, and "+first.words+" at "+detect.Time(first.time)+exposed, "no root cause is named")
 	case len(w.cands) == 0:
-		w.gap(what, "no request was logged near "+detect.Time(first.time)+", when "+first.words, "no root cause is named; the way in may be one that the application does not log")
+		w.gap(what, "no request was logged near "+detect.Time(first.time)+", when "+first.words+exposed, "no root cause is named; the way in may be one that the application does not log")
 	default:
 		all := listed(w.cands)
 		w.r.Verdict.Candidates = all
@@ -144,7 +152,7 @@ func (w *work) noCause() {
 		if len(all) == 1 {
 			count = "1 request was"
 		}
-		w.gap(what, fmt.Sprintf("%s logged within 2 s of the moment when %s: %s", count, first.words, words), "no single root cause is named")
+		w.gap(what, fmt.Sprintf("%s logged within 2 s of the moment when %s: %s", count, first.words, words)+exposed, "no single root cause is named")
 	}
 }
 

@@ -46,7 +46,8 @@ func only(keep ...string) []string {
 
 // Whatever part of the evidence is missing, the verdict is never stronger than with it, never clean, and invents nothing.
 func TestMissingPartsNeverStrengthen(t *testing.T) {
-	scenes := map[string]func(*scene){"three requests, one of them forged": forgedLines}
+	scenes := map[string]func(*scene){"three requests, one of them forged": forgedLines, "a pod whose token is used": func(s *scene) { inCluster(s); stolenCalls(s) },
+		"a pod that was started again": func(s *scene) { inCluster(s); s.AsPod(2); stolenCalls(s) }}
 	for n, a := range attacks {
 		scenes[n] = a.make
 	}

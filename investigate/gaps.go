@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/sherd-forensics/sherd/detect"
 	"github.com/sherd-forensics/sherd/evidence/record"
@@ -171,6 +172,9 @@ func (w *work) next() {
 	case verdict.Compromised, verdict.Suspicious:
 	}
 	name := clip(w.f.Container.Name, 60)
+	if p := w.f.Container.Pod; p != nil && p.Name != "" {
+		name = strings.TrimSuffix(clip(p.Namespace+"/"+p.Name, 120)+"/"+clip(p.Container, 63), "/")
+	}
 	if name == "" {
 		name = "the container"
 	}
@@ -188,12 +192,16 @@ func (w *work) next() {
 	for i := range v.Scope {
 		e := &v.Scope[i]
 		switch {
+		case e.Type == verdict.EntityCredential && slices.Contains(w.tokenPaths(), e.Value):
+			// The pod's own is advised on below.
 		case e.Type == verdict.EntityCredential:
 			creds = append(creds, clip(e.Value, 60))
 		case e.Type == verdict.EntityAddress && e.Role == "peer":
 			peers = append(peers, e.Value)
 		case e.Type == verdict.EntityAddress && e.Role == "source":
 			source = e.Value
+		case e.Type == verdict.EntityContainer && strings.Contains(e.Value, "/") && (e.Role == "started" || e.Role == "entered"):
+			around = append(around, clip(e.Value, 120))
 		case e.Type == verdict.EntityContainer && (e.Role == "outsider" || e.Role == "started"):
 			around = append(around, "the container "+e.Value[:min(len(e.Value), 12)])
 		case e.Type == verdict.EntityFile && e.SHA256 != "" && e.Role == "foreign":
@@ -209,6 +217,7 @@ func (w *work) next() {
 	if len(around) > 0 {
 		add("collect and investigate " + list(around, 4) + " too, and ask who started it")
 	}
+	w.clusterNext(add)
 	if source != "" {
 		add("look for other requests from " + source)
 	}

@@ -176,15 +176,16 @@ func Investigate(ctx context.Context, p *evidence.Package, o Options) (*Result, 
 	w.header()
 	w.judge()
 	w.place()
-	if err := w.readIdentity(ctx, o.Events); err != nil {
-		return nil, err
-	}
 	w.provenance()
 	v.RootCause = w.rootCause()
 	w.place()
+	if err := w.readIdentity(ctx, o.Events); err != nil {
+		return nil, err
+	}
 	w.scope()
 	w.impact()
 	w.identityClaims()
+	w.clusterClaims()
 	w.mark()
 	w.story()
 	w.processTree()

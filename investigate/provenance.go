@@ -158,6 +158,9 @@ func (w *work) findingNodes() {
 		if p != nil {
 			w.process(p)
 		}
+		if f.Rule == detect.TokenElsewhere {
+			w.g.Add(graph.Node{ID: identityNode(f.Key), Kind: graph.Identity, Label: clip(f.Key, 80), Note: f.Statement, Foreign: true, Citations: f.Citations})
+		}
 	}
 }
 
@@ -267,7 +270,9 @@ func (w *work) effectsOf(c *candidate) []effect {
 			continue
 		}
 		node := w.g.Find(fileNode(f.Path))
-		if p := w.f.Process(f.PID); p != nil {
+		if f.Rule == detect.TokenElsewhere {
+			node = w.g.Find(identityNode(f.Key))
+		} else if p := w.f.Process(f.PID); p != nil {
 			node = w.process(p)
 		} else if node < 0 && f.Peer != "" { // connections that are nobody's any more
 			node = w.g.Add(graph.Node{ID: addressNode(f.Peer), Kind: graph.Address, Label: f.Peer, Note: f.Statement, Foreign: true, Citations: f.Citations})

@@ -338,7 +338,11 @@ func readable(p *detect.Process, r *detect.File) bool {
 
 func (w *work) scopeCredentials() {
 	for _, r := range w.reaches() {
-		w.add(verdict.Entity{Type: verdict.EntityCredential, Value: r.value, Role: "within reach", Why: r.why, Citations: r.cites})
+		why, cites := r.why, r.cites
+		if of, c := w.secretOf(&r); of != "" {
+			why, cites = why+"; it comes from secret "+of, append(slices.Clone(cites), c)
+		}
+		w.add(verdict.Entity{Type: verdict.EntityCredential, Value: r.value, Role: "within reach", Why: why, Citations: cites})
 	}
 	for _, h := range w.held {
 		w.add(verdict.Entity{Type: verdict.EntityCredential, Value: h.value, Role: "held", Why: detect.Describe(h.process) + " held it in its memory: " + h.words, Citations: h.cites})
@@ -514,7 +518,11 @@ func (w *work) persistence() {
 				continue
 			}
 			found = true
-			w.effect(verdict.ImpactPersistence, f.Technique, f.Statement+": it comes back when this container restarts, not when it is created anew", f.Citations)
+			comes := ": it comes back when this container restarts, not when it is created anew"
+			if m := w.mount(f.Path); m != nil && m.Kind == "volume" {
+				comes = ": it lies on a volume, and comes back with the next container too"
+			}
+			w.effect(verdict.ImpactPersistence, f.Technique, f.Statement+comes, f.Citations)
 		case "file-takes-commands":
 			found = true
 			w.effect(verdict.ImpactPersistence, f.Technique, f.Statement+": it waits for requests as long as this container exists", f.Citations)

@@ -34,6 +34,8 @@ func (w *work) story() {
 	w.fileEvents(add)
 	w.requestEvents(add)
 	w.connectionEvents(add)
+	w.callEvents(add)
+	w.runEvents(add)
 	slices.SortStableFunc(all, func(a, b Event) int {
 		return cmp.Or(cmp.Compare(a.Time, b.Time), cmp.Compare(rank(a.Kind), rank(b.Kind)), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Text, b.Text))
 	})

@@ -251,6 +251,11 @@ func (t *together) scope() {
 		name := t.r.Members[i].Name
 		for _, e := range r.Verdict.Scope {
 			switch {
+			case e.Type == verdict.EntityContainer && e.Value != r.Verdict.Target.ID:
+				if m := t.member(e.Value); m != nil && (e.Role == siblingRole || m.bad()) {
+					continue // it stands for itself
+				}
+				e.Why = name + ": " + e.Why
 			case e.Type == verdict.EntityContainer:
 				e.Role, e.Why = t.r.Members[i].Role, name+": judged "+string(r.Verdict.Verdict)
 			case local(e.Type):
@@ -262,6 +267,16 @@ func (t *together) scope() {
 			add(e)
 		}
 	}
+}
+
+// member is the result on a container, nil if it was not examined.
+func (t *together) member(id string) *Result {
+	for _, r := range t.all {
+		if id != "" && r.Verdict.Target.ID == id {
+			return r
+		}
+	}
+	return nil
 }
 
 // claims merges impact and findings, and makes of each move an impact of its own.

@@ -40,8 +40,10 @@ func (l *Lab) driverOf(runtime string) (driver, error) {
 		return podmanDriver{l}, nil
 	case Runc:
 		return runcDriver{l}, nil
+	case Kubernetes:
+		return kubernetesDriver{l}, nil
 	}
-	return nil, fmt.Errorf("unknown runtime %q: known are docker, containerd, podman and runc", runtime)
+	return nil, fmt.Errorf("unknown runtime %q: known are docker, containerd, podman, runc and kubernetes", runtime)
 }
 
 func (c *Container) driver() (driver, error) { return c.lab.driverOf(c.Runtime) }

@@ -9,7 +9,7 @@ import (
 
 // hostFor is the host's address as a container that is yet to be started will see it.
 func (l *Lab) hostFor(s *RunSpec) string {
-	if s.HostNetwork || !l.bridge.works() {
+	if s.Runtime != Kubernetes && (s.HostNetwork || !l.bridge.works()) {
 		return "127.0.0.1"
 	}
 	return l.bridge.host()
@@ -52,6 +52,8 @@ func (c *Container) later(ctx context.Context, variant string) error {
 		return err
 	case "exited":
 		return c.Stop()
+	case "crashed":
+		return c.crashed(ctx)
 	case "restarted":
 		if err := c.Restart(ctx); err != nil {
 			return err
@@ -59,6 +61,11 @@ func (c *Container) later(ctx context.Context, variant string) error {
 		return c.load(ctx, time.Second)
 	}
 	return fmt.Errorf("unknown variant %q", variant)
+}
+
+// ended reports whether a variant's evidence is of a container whose processes are not those any more to which it happened.
+func ended(variant string) bool {
+	return variant == "exited" || variant == "restarted" || variant == "crashed"
 }
 
 // load is Busy for a while, and on a machine that is slow until there were enough requests for one to stand out among them.

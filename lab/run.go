@@ -16,7 +16,7 @@ import (
 
 // RunSpec says which container to start. The zero value of a field is the image's or runtime's default.
 type RunSpec struct {
-	Runtime  string // docker, containerd, podman or runc
+	Runtime  string // docker, containerd, podman, runc or kubernetes
 	Image    string // one of Images
 	Name     string // made unique by a suffix unless Exact
 	Exact    bool
@@ -36,6 +36,7 @@ type RunSpec struct {
 	// Port is where its server listens in the network that it shares, 0 the image's own. Mute is of one that serves nothing.
 	Port        int
 	Mute        bool
+	Pod         PodSpec
 	Snapshotter string // containerd: "overlayfs" (default) or "native"
 	Storage     string // docker, podman: "" (overlay) or "vfs"
 }
@@ -79,7 +80,7 @@ func (l *Lab) Start(ctx context.Context, s RunSpec) (*Container, error) {
 		s.Name += "-" + hex.EncodeToString(suffix)
 	}
 	c := &Container{Name: s.Name, ID: s.Name, Runtime: s.Runtime, Image: s.Image, Ref: img.Ref, Digest: img.Digest, Spec: s, lab: l}
-	if !l.bridge.works() {
+	if !l.bridge.works() && s.Runtime != Kubernetes {
 		c.Spec.HostNetwork = true
 	}
 	if err := c.address(ctx); err != nil {
@@ -125,8 +126,8 @@ func (c *Container) address(ctx context.Context) error {
 		c.Spec.Env = append([]string{"LISTEN=" + c.Addr}, c.Spec.Env...)
 		return nil
 	}
-	if c.Runtime == Docker {
-		return nil // it has addresses of its own to give
+	if c.Runtime == Docker || c.Runtime == Kubernetes {
+		return nil // they have addresses of their own to give
 	}
 	unlock, err := c.lab.lockFile(ctx, "net.lock")
 	if err != nil {
@@ -168,10 +169,22 @@ func orTimeout(ctx context.Context, err error) error {
 
 // Host is the host's address as the container sees it: where a listener of the test may be reached.
 func (c *Container) Host() string {
+	if c.Runtime == Kubernetes {
+		return c.lab.bridge.host() // the node's address is the API server's, which each pod is told of
+	}
 	if c.Spec.HostNetwork {
 		return "127.0.0.1"
 	}
 	return c.lab.bridge.host()
+}
+
+// clients are the addresses from which the host's requests come.
+func (c *Container) clients() []string {
+	if c.Runtime != Kubernetes {
+		return []string{c.Host()}
+	}
+	// The pods' bridge has the first address of their network.
+	return []string{c.Host(), strings.TrimSuffix(c.lab.cluster().Pods, "0/24") + "1"}
 }
 
 // Stop ends the container with SIGTERM and leaves it in its runtime as exited, where the runtime keeps such.

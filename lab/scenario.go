@@ -31,10 +31,13 @@ type Scenario struct {
 	// Steps happen one after the other.
 	Steps []Step `yaml:"steps"`
 	// Variants are when the evidence is taken: "running", just afterwards; "noise", after a while of honest work; "exited", after
-	// the container has ended; "restarted", after it has ended and begun again; "buried", after some thousand requests more, when
-	// the runtime has rotated its log away from what the intruder did. None is running alone.
-	Variants []string      `yaml:"variants"`
-	Truth    ScenarioTruth `yaml:"-"`
+	// the container has ended; "restarted", after it has ended and begun again; "crashed", while the kubelet waits before it starts the container
+	// of a pod again; "buried", after some thousand requests more, when the runtime has rotated its log away from what the intruder did. None is
+	// running alone.
+	Variants []string `yaml:"variants"`
+	// Order are the containers in the order in which a verdict over all of them must have them touched, each reached from the one before.
+	Order []string      `yaml:"order"`
+	Truth ScenarioTruth `yaml:"-"`
 	// OtherTruths are by the other container's name; evidence is taken of those that have one.
 	OtherTruths map[string]ScenarioTruth `yaml:"-"`
 }
@@ -55,6 +58,8 @@ type Victim struct {
 	Listen int `yaml:"listen"`
 	// RotateAt is the size of the log at which Docker begins another: "128k".
 	RotateAt string `yaml:"rotate_at"`
+	// Account is the service account of a pod, which cluster.yaml makes.
+	Account string `yaml:"account"`
 	// Metadata gives it a cloud's metadata service at its usual address, made up and in a network namespace of its own.
 	Metadata bool `yaml:"metadata"`
 }
@@ -95,6 +100,11 @@ type Step struct {
 	Calls bool `yaml:"calls"`
 	// Signal is sent to the container's first process: "HUP".
 	Signal string `yaml:"signal"`
+	// Thief calls the API server with the token of the container's pod from elsewhere: METHOD PATH, and a file of the scenario that it carries.
+	// It is the intruder's.
+	Thief string `yaml:"thief"`
+	// StartedAgain waits until the kubelet has started the container again so many times.
+	StartedAgain int `yaml:"started_again"`
 }
 
 // Upload is a file that is written into a container: From is a file of the scenario, or "implant".
@@ -129,6 +139,10 @@ type Entry struct {
 	Technique string `yaml:"technique"`
 	Request   string `yaml:"request"`
 	Unknown   bool   `yaml:"unknown"`
+	// Lost are variants in which what tells of the entry may be gone: naming none is right there too.
+	Lost []string `yaml:"lost"`
+	// MayBeUnknown is true of an entry in such a variant.
+	MayBeUnknown bool `yaml:"-"`
 }
 
 // Fact is one entity as a verdict names it. Value may hold * for any text.
@@ -271,6 +285,10 @@ func (b *intrusion) step(ctx context.Context, s *Scenario, step *Step) (bad bool
 		return false, b.c.exec(ctx, step.Exec, step.Background)
 	case step.Request != "":
 		return false, b.ask(ctx, s, step)
+	case step.Thief != "":
+		return true, b.thief(ctx, s, step.Thief)
+	case step.StartedAgain > 0:
+		return false, b.c.startedAgain(ctx, step.StartedAgain)
 	case step.Signal != "":
 		return false, exec.CommandContext(ctx, "kill", "-"+step.Signal, fmt.Sprint(b.c.PID)).Run()
 	}
@@ -347,7 +365,7 @@ func (b *intrusion) place(ctx context.Context, dir, code string) (string, error)
 	for name, o := range b.stage.of {
 		code = strings.ReplaceAll(code, "$ADDR{"+name+"}", o.c.Addr)
 	}
-	code = strings.NewReplacer("$IMAGE", b.c.Ref, "$CREATED", b.stage.created()).Replace(code)
+	code = strings.NewReplacer("$IMAGE", b.c.Ref, "$CREATED", b.stage.created(), "$NAMESPACE", b.stage.namespace).Replace(code)
 	if strings.Contains(code, "$IMPLANT") {
 		bin, err := b.implant(ctx)
 		if err != nil {
@@ -400,7 +418,7 @@ func (b *intrusion) fill(t ScenarioTruth, variant string) ScenarioTruth {
 		host, _, _ := net.SplitHostPort(o.c.Addr)
 		pairs = append(pairs, "${"+name+"}", o.c.Addr, "${"+name+".host}", host, "${"+name+".id}", o.c.ID)
 	}
-	r := strings.NewReplacer(pairs...)
+	r := strings.NewReplacer(append(pairs, b.stage.clusterFacts()...)...)
 	facts := func(in []Fact) []Fact {
 		out := slices.Clone(in)
 		for i := range out {
@@ -409,7 +427,12 @@ func (b *intrusion) fill(t ScenarioTruth, variant string) ScenarioTruth {
 		return out
 	}
 	t.Scope, t.May, t.Never = facts(t.Scope), facts(t.May), facts(t.Never)
-	if variant == "exited" || variant == "restarted" {
+	if e := t.Entry; e != nil && slices.Contains(e.Lost, variant) {
+		lost := *e
+		lost.MayBeUnknown = true
+		t.Entry = &lost
+	}
+	if ended(variant) {
 		// What its memory held can't be known any more: that nothing is found is not that nothing was.
 		if t.Entry == nil || slices.Contains(t.Verdict, "clean") {
 			t.Verdict = append(slices.Clone(t.Verdict), "inconclusive")
@@ -422,6 +445,13 @@ func (b *intrusion) fill(t ScenarioTruth, variant string) ScenarioTruth {
 		t.Impact = slices.Concat(t.Impact, t.ImpactLive)
 	}
 	// What is true of every one: the container itself, and who sent the requests.
-	t.May = append(t.May, Fact{Type: "container", Value: b.c.ID + "*"}, Fact{Type: "address", Value: b.c.Host()}, Fact{Type: "address", Value: b.c.Host() + ":*"})
+	if b.c.Runtime == Kubernetes {
+		// Other scenarios' pods run the same images.
+		t.May = append(t.May, Fact{Type: "container", Value: "*", Role: "sibling"})
+	}
+	for _, from := range b.c.clients() {
+		t.May = append(t.May, Fact{Type: "address", Value: from}, Fact{Type: "address", Value: from + ":*"})
+	}
+	t.May = append(t.May, Fact{Type: "container", Value: b.c.ID + "*"})
 	return t
 }

@@ -84,7 +84,7 @@ func (p *Played) Close() error {
 	if p.stage != nil {
 		errs = p.stage.close()
 	}
-	if p.Container != nil {
+	if p.Container != nil && p.Container.Runtime != Kubernetes { // a pod goes with its namespace
 		errs = errors.Join(errs, p.Container.Remove())
 	}
 	if p.c2 != nil {
@@ -107,6 +107,8 @@ type stage struct {
 	p        *Played
 	of       map[string]*intrusion // by the container's name; "victim" is the victim
 	services []*metadata
+	// namespace is the scenario's own in the cluster, "" if it plays elsewhere; variant is when the evidence is taken.
+	namespace, variant string
 }
 
 // created names the container that an intruder may start through a runtime's socket.
@@ -136,7 +138,7 @@ func (st *stage) named(name string) (*intrusion, error) {
 func (st *stage) close() error {
 	var errs error
 	for name, b := range st.of {
-		if name != "victim" {
+		if name != "victim" && st.namespace == "" {
 			errs = errors.Join(errs, b.c.Remove())
 		}
 	}
@@ -146,7 +148,7 @@ func (st *stage) close() error {
 	for _, m := range st.services {
 		errs = errors.Join(errs, m.close())
 	}
-	return errs
+	return errors.Join(errs, st.closeNamespace())
 }
 
 // Play lets a scenario happen. On an error nothing of it is left.
@@ -159,7 +161,11 @@ func (l *Lab) Play(ctx context.Context, s *Scenario, variant string) (*Played, e
 }
 
 func (l *Lab) play(ctx context.Context, s *Scenario, variant string, p *Played) error {
-	st := &stage{lab: l, scenario: s, p: p, of: map[string]*intrusion{}}
+	st := &stage{lab: l, scenario: s, p: p, of: map[string]*intrusion{}, variant: variant}
+	p.stage = st
+	if err := st.openNamespace(ctx); err != nil {
+		return err
+	}
 	spec, err := st.spec(&s.Victim)
 	if err != nil {
 		return err
@@ -178,7 +184,6 @@ func (l *Lab) play(ctx context.Context, s *Scenario, variant string, p *Played) 
 	if p.Container, err = l.Start(ctx, spec); err != nil {
 		return err
 	}
-	p.stage = st
 	if p.c2 == nil {
 		if p.c2, err = ListenC2(p.Container.Host()); err != nil {
 			return err
@@ -216,7 +221,7 @@ func (l *Lab) play(ctx context.Context, s *Scenario, variant string, p *Played) 
 		return err
 	}
 	p.Truth = st.of["victim"].fill(s.Truth, variant)
-	if variant == "exited" || variant == "restarted" {
+	if ended(variant) {
 		variant = "running" // as the others do
 	}
 	for i := range s.Others {
@@ -231,7 +236,7 @@ func (l *Lab) play(ctx context.Context, s *Scenario, variant string, p *Played) 
 // spec is how a container of the scenario is started.
 func (st *stage) spec(v *Victim) (RunSpec, error) {
 	spec := RunSpec{Runtime: v.Runtime, Image: v.Image, User: v.User, Env: slices.Concat([]string{"BUSY=1"}, v.Env), ReadOnly: v.ReadOnly,
-		Tmpfs: v.Tmpfs, CapAdd: v.CapAdd, Args: v.Args}
+		Tmpfs: v.Tmpfs, CapAdd: v.CapAdd, Args: v.Args, Pod: st.pod(v, st.variant)}
 	for _, vol := range v.Volumes {
 		if strings.Contains(vol, "VOLUME") && st.p.volume == "" {
 			dir, err := os.MkdirTemp("", "volume")

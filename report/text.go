@@ -290,7 +290,7 @@ func (p *printer) scope(v *verdict.Verdict) {
 		}
 		s := pad(e.Type, 11)
 		value := text(e.Value)
-		if e.Type == verdict.EntityContainer {
+		if e.Type == verdict.EntityContainer && !strings.Contains(value, "/") { // an id, and not a name of a cluster's
 			value = printable.Clip(value, 16)
 		}
 		if e.Type == verdict.EntityProcess {

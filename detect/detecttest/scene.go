@@ -247,7 +247,7 @@ func (s *Scene) Request(at time.Time, client, method, path string, status int) {
 }
 
 // Parts are the parts of the evidence that Without can take away.
-var Parts = []string{"processes", "environ", "memory", "sockets", "inventory", "mounts", "logs", "target", "host", "coverage", "programs", "cores", "upper"}
+var Parts = []string{"processes", "environ", "memory", "sockets", "inventory", "mounts", "logs", "target", "host", "coverage", "programs", "cores", "upper", "cluster", "audit"}
 
 // Write seals the scene without some parts into a file and opens it.
 func (s *Scene) Write(t testing.TB, without ...string) *evidence.Package {
@@ -351,7 +351,8 @@ func (s *Scene) fill(w *evidence.Writer, without func(string) bool) error {
 		})
 	}
 	for _, path := range slices.Sorted(maps.Keys(s.Extra)) {
-		if strings.HasPrefix(path, "process/") && without("programs") || strings.HasPrefix(path, "filesystem/") && without("upper") {
+		if strings.HasPrefix(path, "process/") && without("programs") || strings.HasPrefix(path, "filesystem/") && without("upper") ||
+			path == "target/kubernetes/audit.jsonl" && without("audit") || strings.HasPrefix(path, "target/kubernetes/") && strings.HasSuffix(path, ".json") && without("cluster") {
 			continue
 		}
 		todo = append(todo, func() error { return add(path, s.Extra[path]) })

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sherd-forensics/sherd/evidence"
@@ -47,6 +48,17 @@ func Run(ctx context.Context, l *lab.Lab, sherd, dir string, s *lab.Scenario, va
 		}
 		out = append(out, r)
 	}
+	if len(s.Order) > 0 {
+		v, err := investigated(ctx, environment(l, dir), sherd, paths...)
+		if err != nil {
+			return nil, fmt.Errorf("%s (%s), over all: %w", s.Name, variant, err)
+		}
+		ids := map[string]string{"victim": p.Container.ID}
+		for _, t := range p.Others {
+			ids[t.Name] = t.Container.ID
+		}
+		Ordered(&out[0], s.Order, ids, v)
+	}
 	return out, nil
 }
 
@@ -55,11 +67,27 @@ func environment(l *lab.Lab, dir string) []string {
 	return append(os.Environ(), append(l.Env(), "XDG_CONFIG_HOME="+dir)...)
 }
 
+// cluster is held by the one capture in the cluster that is under way.
+var cluster sync.Mutex
+
 func collect(ctx context.Context, l *lab.Lab, sherd, dir string, c *lab.Container, path string) error {
-	cmd := exec.CommandContext(ctx, sherd, "collect", c.Target, "-o", path, "--quiet", "--podman-root", l.PodmanRoot(), "--podman-runroot", l.PodmanRunRoot())
+	args := []string{"collect", c.Target, "-o", path, "--quiet", "--podman-root", l.PodmanRoot(), "--podman-runroot", l.PodmanRunRoot()}
+	if c.Runtime == lab.Kubernetes {
+		image, err := l.LoadKubernetes(ctx, lab.Collector)
+		if err != nil {
+			return err
+		}
+		args = append(args, "--kubeconfig", l.Kubeconfig(), "--collector-image", image, "--collector-pull", "Never", "--containerd-address", l.KubernetesSocket(),
+			"--audit-log", l.KubernetesAudit())
+		// Captures side by side would take Sherd's namespace from under each other.
+		cluster.Lock()
+		defer cluster.Unlock()
+	}
+	cmd := exec.CommandContext(ctx, sherd, args...)
 	cmd.Env = environment(l, dir)
 	// Exit status 1 is of a capture that is not whole, which is judged all the same.
-	if said, err := cmd.CombinedOutput(); err != nil && cmd.ProcessState.ExitCode() > 1 {
+	said, err := cmd.CombinedOutput()
+	if _, there := os.Stat(path); err != nil && (cmd.ProcessState.ExitCode() > 1 || there != nil) {
 		return fmt.Errorf("collecting %s: %w: %s", c.Target, err, said)
 	}
 	return nil
@@ -88,9 +116,9 @@ func one(ctx context.Context, env []string, sherd string, s *lab.Scenario, varia
 	return out, nil
 }
 
-// investigated is the program's verdict on a package, as whoever runs it gets it.
-func investigated(ctx context.Context, env []string, sherd, path string) (*verdict.Verdict, error) {
-	cmd := exec.CommandContext(ctx, sherd, "investigate", path, "--quiet", "--json", "-")
+// investigated is the program's verdict on packages, as whoever runs it gets it.
+func investigated(ctx context.Context, env []string, sherd string, paths ...string) (*verdict.Verdict, error) {
+	cmd := exec.CommandContext(ctx, sherd, append(append([]string{"investigate"}, paths...), "--quiet", "--json", "-")...)
 	cmd.Env = env
 	var said bytes.Buffer
 	cmd.Stderr = &said

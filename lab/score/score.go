@@ -76,6 +76,8 @@ func cause(t *lab.ScenarioTruth, p *lab.Played, c *verdict.RootCause, pkg *evide
 			return "named, where there is none to be known: " + c.Statement
 		}
 		return ""
+	case c == nil && e.MayBeUnknown:
+		return ""
 	case c == nil:
 		return "none is named"
 	case !slices.Contains(strings.Fields(e.Technique), c.Technique):
@@ -144,6 +146,36 @@ func scope(r *Result, t *lab.ScenarioTruth, v *verdict.Verdict, fault func(strin
 		} else {
 			fault("impact names %s, which is not true: %s", i.Type, i.Statement)
 		}
+	}
+}
+
+// Ordered holds a verdict over several containers against the order in which they were touched: it is two facts more of the first one's, who
+// was first and that each was reached from the one before.
+func Ordered(r *Result, order []string, ids map[string]string, v *verdict.Verdict) {
+	fault := func(format string, args ...any) { r.Faults = append(r.Faults, fmt.Sprintf(format, args...)) }
+	r.Wanted += 2
+	var got, want []string
+	for _, name := range order {
+		want = append(want, ids[name])
+	}
+	for i := range v.Containers {
+		got = append(got, v.Containers[i].Target.ID)
+	}
+	if slices.Equal(got, want) {
+		r.Named++
+	} else {
+		fault("over all, the order is %q, not %q", got, want)
+	}
+	n := 0
+	for _, i := range v.Impact {
+		if i.Type == verdict.ImpactLateral && strings.HasPrefix(i.Statement, "from ") {
+			n++
+		}
+	}
+	if n >= len(order)-1 {
+		r.Named++
+	} else {
+		fault("over all, %d of %d moves are told", n, len(order)-1)
 	}
 }
 

@@ -40,7 +40,7 @@ func TestScenariosAreWhole(t *testing.T) {
 			t.Errorf("%s: no image %s", s.Name, s.Victim.Image)
 		}
 		for _, v := range s.Variants {
-			if !slices.Contains([]string{"running", "noise", "exited", "restarted", "buried"}, v) {
+			if !slices.Contains([]string{"running", "noise", "exited", "restarted", "buried", "crashed"}, v) {
 				t.Errorf("%s: variant %q", s.Name, v)
 			}
 		}
@@ -58,7 +58,23 @@ func TestScenariosAreWhole(t *testing.T) {
 		if err != nil || len(told) != len(s.OtherTruths) {
 			t.Errorf("%s: %d truths of other containers are read, %q are there", s.Name, len(s.OtherTruths), told)
 		}
+		for _, name := range s.Order {
+			if !slices.Contains(names, name) || name != "victim" && s.OtherTruths[name].Verdict == nil {
+				t.Errorf("%s: no evidence is taken of %q, which its order names", s.Name, name)
+			}
+		}
+		if inCluster := s.Victim.Runtime == lab.Kubernetes; inCluster != slices.Contains(s.Runtimes(), lab.Kubernetes) || !inCluster && s.Victim.Account != "" {
+			t.Errorf("%s: it needs %q", s.Name, s.Runtimes())
+		}
 		for _, step := range s.Steps {
+			if (step.Thief != "" || step.StartedAgain > 0) && s.Victim.Runtime != lab.Kubernetes {
+				t.Errorf("%s: only pods have tokens and are started again", s.Name)
+			}
+			if f := strings.Fields(step.Thief); len(f) == 3 {
+				if _, err := os.Stat(filepath.Join(s.Dir, f[2])); err != nil {
+					t.Error(err)
+				}
+			}
 			for _, name := range []string{step.In, step.Caller, step.Start} {
 				if !slices.Contains(names, name) {
 					t.Errorf("%s: no container %q", s.Name, name)
@@ -167,6 +183,25 @@ func TestJudge(t *testing.T) {
 	v.Findings = []verdict.Finding{{Rule: "r", Severity: verdict.Medium}}
 	if r := score.Judge(s, "running", p, v, nil); len(r.Faults) == 0 || !strings.Contains(r.Faults[0]+r.Faults[1], "accuses") && r.Gravest != verdict.Medium {
 		t.Errorf("a control that is accused: %+v", r)
+	}
+}
+
+// TestOrdered says what counts as right of a verdict over several containers.
+func TestOrdered(t *testing.T) {
+	ids := map[string]string{"victim": "aa", "store": "bb"}
+	v := &verdict.Verdict{Containers: []verdict.Verdict{{Target: verdict.Target{ID: "aa"}}, {Target: verdict.Target{ID: "bb"}}},
+		Impact: []verdict.Impact{{Type: "lateral", Statement: "from a to b: it called"}}}
+	var r score.Result
+	if score.Ordered(&r, []string{"victim", "store"}, ids, v); r.Named != 2 || r.Wanted != 2 || len(r.Faults) > 0 {
+		t.Errorf("%+v", r)
+	}
+	r = score.Result{}
+	if score.Ordered(&r, []string{"store", "victim"}, ids, v); r.Named != 1 || len(r.Faults) != 1 {
+		t.Errorf("the other order: %+v", r)
+	}
+	v.Impact, r = nil, score.Result{}
+	if score.Ordered(&r, []string{"victim", "store"}, ids, v); r.Named != 1 || len(r.Faults) != 1 {
+		t.Errorf("no move: %+v", r)
 	}
 }
 

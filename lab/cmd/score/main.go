@@ -64,7 +64,16 @@ func run(ctx context.Context, sherd, out, keep string, names []string) error {
 		return err
 	}
 	l := lab.Open(os.Stderr)
-	if err := l.Up(ctx, lab.Docker, lab.Containerd, lab.Podman); err != nil {
+	// The cluster comes up only for those who need it.
+	var runtimes []string
+	for _, t := range tasks {
+		for _, r := range t.scenario.Runtimes() {
+			if !slices.Contains(runtimes, r) {
+				runtimes = append(runtimes, r)
+			}
+		}
+	}
+	if err := l.Up(ctx, runtimes...); err != nil {
 		return err
 	}
 	var mu sync.Mutex

@@ -159,3 +159,71 @@ def profile():
     with open(DATA + "/profile.pprof", "wb") as f:
         f.write(gzip.compress(os.urandom(2000)))
     time.sleep(120)
+
+
+ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount/"
+
+
+def cluster(agent, method, path, body=None):
+    """Asks the cluster's API server, as the account of the pod."""
+    import http.client
+    import ssl
+
+    with open(ACCOUNT + "token") as f:
+        token = f.read()
+    c = http.client.HTTPSConnection(os.environ["KUBERNETES_SERVICE_HOST"], int(os.environ["KUBERNETES_SERVICE_PORT"]), timeout=10,
+                                    context=ssl.create_default_context(cafile=ACCOUNT + "ca.crt"))
+    try:
+        c.request(method, path, body and json.dumps(body), {"Authorization": "Bearer " + token, "User-Agent": agent, "Content-Type": "application/json"})
+        r = c.getresponse()
+        return r.status, json.loads(r.read())
+    finally:
+        c.close()
+
+
+def settings():
+    """Reads its settings from the cluster, again and again."""
+    with open(ACCOUNT + "namespace") as f:
+        namespace = f.read()
+    while True:
+        status, doc = cluster("shop/1.4", "GET", f"/api/v1/namespaces/{namespace}/configmaps/settings")
+        if status != 200:
+            print(f"settings: {doc.get('message')}", flush=True)
+        time.sleep(0.4)
+
+
+def operate():
+    """An operator of the cluster's: copies what secrets say to a worker, which it starts as a pod and takes away again."""
+    with open(ACCOUNT + "namespace") as f:
+        namespace = f.read()
+    base = f"/api/v1/namespaces/{namespace}/"
+    agent = "shop-operator/2.0"
+    _, own = cluster(agent, "GET", base + "pods/" + os.environ["HOSTNAME"])
+    image, bound = own["spec"]["containers"][0]["image"], own["spec"]["securityContext"]
+    for n in range(1000):
+        _, doc = cluster(agent, "GET", base + "secrets")
+        for s in doc.get("items", []):
+            cluster(agent, "GET", base + "secrets/" + s["metadata"]["name"])
+        name = f"worker-{os.environ['HOSTNAME'][-6:]}-{n}"
+        status, doc = cluster(agent, "POST", base + "pods", {
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+            "spec": {"restartPolicy": "Never", "automountServiceAccountToken": False, "securityContext": bound, "terminationGracePeriodSeconds": 0,
+                     "containers": [{"name": "work", "image": image, "imagePullPolicy": "Never",
+                                     "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}}]}})
+        if status != 201:
+            print(f"worker: {doc.get('message')}", flush=True)
+        time.sleep(1)
+        cluster(agent, "DELETE", base + "pods/" + name)
+        time.sleep(1)
+
+
+def fail():
+    """Gives up after a while, since its database does not answer, and ends the application."""
+    time.sleep(3)
+    try:
+        raise ConnectionRefusedError("ledger-db:5432: connection refused")
+    except ConnectionRefusedError:
+        import traceback
+
+        traceback.print_exc()
+    os._exit(1)
