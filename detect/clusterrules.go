@@ -10,7 +10,7 @@ import (
 
 // tokenElsewhereRule is public to nobody: investigations know its findings by TokenElsewhere.
 var tokenElsewhereRule = Rule{
-	ID: TokenElsewhere, Title: "The pod's token was used from an address that the pod does not have", Severity: verdict.Medium, Technique: "T1078.004",
+	ID: TokenElsewhere, Title: "The pod's token was used from an address that the pod does not have", Severity: verdict.High, Technique: "T1078.004",
 	Rationale:   "The API server's audit log names the pod that a token was made for. The token lies in that pod alone, and the pod calls from its own address: who calls with it from another one has a copy.",
 	FalseAlarms: "A way between pod and API server that changes addresses (a proxy, translation behind the node): then the pod's own calls come from there too, so it weighs only where others of its calls come from the pod or its node, and those from the other address began after the pod had called from home. Tools that lend developers a pod's identity do the same on purpose.",
 	Needs:       []Fact{Audit}, Deeper: true, check: tokenElsewhere,

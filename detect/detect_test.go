@@ -53,7 +53,7 @@ var cases = map[string]struct {
 		s.Process(4017, 17, 4001, "/app/server", record.ExeImage, after)
 		s.Processes[0].TracerPID = 4017
 	}, verdict.High, "processes"},
-	"identity-token-elsewhere": {tokenStolen, verdict.Medium, "audit"},
+	"identity-token-elsewhere": {tokenStolen, verdict.High, "audit"},
 	"pod-container-restarts":   {func(s *detecttest.Scene) { s.AsPod(3) }, verdict.Low, "cluster"},
 	"sharing-reaches-in":       {writtenInto, verdict.High, "processes"},
 	"network-metadata-service": {func(s *detecttest.Scene) { s.Connect(&s.Processes[0], 9, "169.254.169.254", 80, 300, 900) }, verdict.Info, "sockets"},

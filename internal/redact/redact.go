@@ -176,6 +176,10 @@ func named(b []byte, strict bool, hide func(from, to int)) {
 	for _, m := range assigned.FindAllSubmatchIndex(b, -1) {
 		sep := b[m[4]:m[5]]
 		quoted := bytes.ContainsAny(sep, `"'`)
+		// In prose, a quotation may end in such a word: its quote is not the name's own.
+		if strict && quoted && !ownQuote(b, m[2], sep) {
+			quoted = false
+		}
 		if strict && !quoted && bytes.IndexByte(sep, '=') < 0 || !Name(string(b[m[2]:m[3]])) {
 			continue
 		}
@@ -187,6 +191,18 @@ func named(b []byte, strict bool, hide func(from, to int)) {
 		}
 		hide(m[5], m[5]+valueEnd(b, m[5], m[5], b[m[4]:m[5]]))
 	}
+}
+
+// ownQuote reports whether the quote that stands behind a name at b[from:], if sep begins with one, stands before it too.
+func ownQuote(b []byte, from int, sep []byte) bool {
+	q := bytes.TrimPrefix(sep, []byte(`\`))
+	if len(q) == 0 || q[0] != '"' && q[0] != '\'' {
+		return true // the quote is the value's
+	}
+	for from > 0 && (word[b[from-1]] || bytes.IndexByte([]byte("-./:@"), b[from-1]) >= 0) { // "2fa_token"
+		from--
+	}
+	return from > 0 && b[from-1] == q[0]
 }
 
 // valueEnd is how long the value at b[at:] is, behind a name at b[from:] and sep.

@@ -92,6 +92,8 @@ func TestText(t *testing.T) {
 		{"started as x --token abc -h db", "started as x --token *** -h db"},
 		{"POST /x?api_key=k&y=1 from 10.0.0.1", "POST /x?api_key=***&y=1 from 10.0.0.1"},
 		{"runs with LD_PRELOAD=/tmp/x.so", "runs with LD_PRELOAD=/tmp/x.so"},
+		{`the rule "An account listed secrets": system:serviceaccount:shop:cart`, `the rule "An account listed secrets": system:serviceaccount:shop:cart`},
+		{`{"2fa_token": "abc", "db.password":"x"}`, `{"2fa_token": "***", "db.password":"***"}`},
 	} {
 		if got := Text(c[0]); got != c[1] {
 			t.Errorf("%q: %q, want %q", c[0], got, c[1])
