@@ -22,6 +22,7 @@ import (
 	"github.com/sherd-forensics/sherd/collect/subject"
 	"github.com/sherd-forensics/sherd/evidence"
 	"github.com/sherd-forensics/sherd/evidence/record"
+	"github.com/sherd-forensics/sherd/internal/safefs"
 	"github.com/sherd-forensics/sherd/target"
 )
 
@@ -38,6 +39,8 @@ type Options struct {
 	// MaxFile bounds one file's content, MaxVolumes all volumes' contents, in bytes; 0 means the collectors' defaults.
 	MaxFile    int64
 	MaxVolumes int64
+	// Checkpoint is an archive on the machine that the runtime made of this container for the capture, "" for none.
+	Checkpoint string
 	// Added are files and folders of this machine that the user wants beside the container.
 	Added []string
 	// Anomalies are what the survey of this machine found about this container.
@@ -79,6 +82,10 @@ func Run(ctx context.Context, c *target.Container, w *evidence.Writer, o Options
 	}
 	if stopped {
 		w.Miss(record.Miss{What: "the rest of the capture", Kind: "target", Reason: "stopped: " + context.Cause(ctx).Error(), Partial: true, Count: 1})
+	}
+	if n := safefs.Touched(); n > 0 {
+		w.Miss(record.Miss{What: "access times as they were", Kind: "filesystem", Partial: true, Count: 1,
+			Reason: fmt.Sprintf("%d files and folders of other users were read without the right to leave no trace: those that the image does not hold may have a new access time; that from before is in the inventory", n)})
 	}
 	stage(o, "seal")
 	sealed, cerr := w.Close()
@@ -130,6 +137,12 @@ func run(ctx context.Context, s subject.Subject, w *evidence.Writer, o Options) 
 	}
 	if err := streams(ctx, s, w); err != nil {
 		return err
+	}
+	if o.Checkpoint != "" {
+		stage(o, "checkpoint")
+		if err := checkpoint(s, w, o.Checkpoint); err != nil {
+			return err
+		}
 	}
 	if err := hostcontext.Collect(ctx, s, w, hostcontext.Options{Anomalies: o.Anomalies}); err != nil {
 		return err

@@ -75,10 +75,12 @@ type Header struct {
 	Memory             int64 // bytes resident in the container's processes
 	LayerBytes         int64
 	LayerFiles         int
-	LogBytes           int64
-	Distroless         *target.Distroless
-	Truncated          bool  // the package is cut short
-	PackageSize        int64 // bytes
+	// NoImage says that the image's files are not known, so that LayerFiles are all that the container shows.
+	NoImage     bool
+	LogBytes    int64
+	Distroless  *target.Distroless
+	Truncated   bool  // the package is cut short
+	PackageSize int64 // bytes
 }
 
 // Process is one process of the tree.
@@ -296,6 +298,7 @@ func (w *work) header() {
 		h.Memory += w.f.Processes[i].RSS
 	}
 	h.LayerBytes, h.LayerFiles = w.f.Files.LayerBytes, w.f.Files.LayerFiles
+	h.NoImage = w.f.Missing[detect.Baseline] != ""
 	for _, e := range w.p.Artifacts("logs/") {
 		h.LogBytes += e.Size
 	}

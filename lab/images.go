@@ -89,7 +89,8 @@ func (l *Lab) recipe(ctx context.Context, name string) (image.Recipe, error) {
 		if err != nil {
 			return r, err
 		}
-		r.Entrypoint, r.Files = []string{"/sherd-collector"}, []image.File{{Path: "/sherd-collector", Mode: 0o755, Data: program}}
+		// As in tools/image: anybody may write to /tmp, since beside a target the collector runs as its user.
+		r.Entrypoint, r.Files = []string{"/sherd-collector"}, []image.File{{Path: "/sherd-collector", Mode: 0o755, Data: program}, {Path: "/tmp", Dir: true, Mode: 0o1777}}
 	case "goweb":
 		server, err := l.program(ctx, "victims/goweb")
 		if err != nil {

@@ -87,7 +87,11 @@ func (s *Set) Package(ctx context.Context, p *evidence.Package, o Options, emit 
 		r.latest = time.Unix(0, p.Manifest().Started).Add(time.Hour)
 	}
 	r.boot = bootTime(p)
+	there := claimed(p, s.Artifacts)
 	for i := range s.Artifacts {
+		if !there[i] {
+			continue // of a capture that could read nothing of the kind
+		}
 		if err := r.artifacts(ctx, p, &s.Artifacts[i]); err != nil {
 			return r.report, err
 		}
@@ -178,6 +182,24 @@ func (r *runner) counted(ctx context.Context, artifact string, n *int64) Emit {
 		}
 		return r.emit(e)
 	}
+}
+
+// claimed says of each parser whether the package holds anything that it reads.
+func claimed(p *evidence.Package, of []Artifacts) []bool {
+	out := make([]bool, len(of))
+	left := len(of)
+	for _, e := range p.Artifacts("") {
+		for i := range of {
+			if !out[i] && of[i].Claims(e.Path) {
+				out[i] = true
+				left--
+			}
+		}
+		if left == 0 {
+			break
+		}
+	}
+	return out
 }
 
 func (r *runner) artifacts(ctx context.Context, p *evidence.Package, a *Artifacts) error {

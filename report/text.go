@@ -159,8 +159,12 @@ func (p *printer) header(r *investigate.Result) {
 		add(word)
 	}
 	p.wrap("● ", "  ", strings.Join(parts, "  "), nil)
-	counts := fmt.Sprintf("sockets %d  processes %d  memory %s  writable layer %s in %s  logs %s", h.Sockets, h.Processes,
-		size(h.Memory), size(h.LayerBytes), plural(h.LayerFiles, "file"), size(h.LogBytes))
+	layer := "writable layer"
+	if h.NoImage {
+		layer = "files"
+	}
+	counts := fmt.Sprintf("sockets %d  processes %d  memory %s  %s %s in %s  logs %s", h.Sockets, h.Processes,
+		size(h.Memory), layer, size(h.LayerBytes), plural(h.LayerFiles, "file"), size(h.LogBytes))
 	p.wrap("  ", "  ", counts, nil)
 	if t.Evidence != "" {
 		line := "→ " + text(t.Evidence) + "   " + size(h.PackageSize)

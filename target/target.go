@@ -47,6 +47,9 @@ type Container struct {
 	Rootfs     Rootfs            `json:"rootfs"`
 	Mounts     []Mount           `json:"mounts,omitempty"`
 	Logs       []LogFile         `json:"logs,omitempty"`
+	// Inside says that the container is looked at from within its own pod: the first process in sight is none of the machine's, and
+	// nothing of the machine is to be seen.
+	Inside bool `json:"inside,omitempty"`
 	// CgroupPath is relative to the root of each cgroup hierarchy, "/docker/<id>"; empty if unknown.
 	CgroupPath string `json:"cgroup_path,omitempty"`
 	// UIDMap and GIDMap say which ids outside those inside are, where the container has a user namespace of its own. What it wrote has those

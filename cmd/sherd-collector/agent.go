@@ -1,14 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,6 +32,11 @@ func wait(ctx context.Context, places *acquire.Places, dir string, deadline, idl
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
+	return serveAll(ctx, places, dir, deadline, idle)
+}
+
+// serveAll makes packages in dir, and keeps them, until the time is over or it is told to quit.
+func serveAll(ctx context.Context, places *acquire.Places, dir string, deadline, idle time.Duration) error {
 	socket := filepath.Join(dir, "sock")
 	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err // left by a process of this container that was killed
@@ -98,10 +106,19 @@ func hostCgroups(proc string) error {
 	return unix.Exec("/proc/self/exe", os.Args, append(os.Environ(), moved+"=1"))
 }
 
+// told is the container as the cluster describes it, and as it is seen from beside it.
+func told(cluster, seen *target.Container) *target.Container {
+	c := *cluster
+	c.PID, c.Inside, c.Rootfs, c.Distroless, c.CgroupPath = seen.PID, true, seen.Rootfs, seen.Distroless, seen.CgroupPath
+	c.Warnings = append(slices.Clip(c.Warnings), seen.Warnings...)
+	c.Streams = seen.Streams
+	return &c
+}
+
 // serve captures what one request asks for. The package is signed with a key made for it alone: the pod has none, and whoever asked
 // signs it again with his own.
 func serve(ctx context.Context, places *acquire.Places, r *relay.Request, w io.Writer, stage func(string)) (*relay.Result, error) {
-	capture := acquire.Capture{Memory: r.Capture.Memory, Freeze: r.Capture.Freeze, WithSecrets: r.Capture.WithSecrets, Remote: r.Capture.Remote, EncryptTo: r.Capture.EncryptTo, Partial: true}
+	capture := acquire.Capture{Memory: r.Capture.Memory, Freeze: r.Capture.Freeze, WithSecrets: r.Capture.WithSecrets, Remote: r.Capture.Remote, EncryptTo: r.Capture.EncryptTo, Partial: true, Checkpoint: r.Checkpoint}
 	if capture.Memory == "" {
 		capture.Memory = "private"
 	}
@@ -115,8 +132,15 @@ func serve(ctx context.Context, places *acquire.Places, r *relay.Request, w io.W
 	}
 	defer src.Close()
 	captured := src.Container.URL
+	if r.Container != nil {
+		src.Container = told(r.Container, src.Container)
+	}
 	if r.URL != "" {
 		src.Container.URL = r.URL
+	}
+	for _, l := range r.Logs {
+		src.Container.Streams = append(src.Container.Streams, target.Stream{Path: "logs/" + path.Base(l.Name), Origin: l.Origin,
+			Open: func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(l.Data)), nil }})
 	}
 	for _, d := range r.Records {
 		src.Container.Records = append(src.Container.Records, target.Record{Name: d.Name, Origin: d.Origin, Data: d.Data})

@@ -55,6 +55,7 @@ func run(args []string, out, errOut io.Writer) int {
 	dir := flags.String("dir", "/tmp/sherd", "`DIR` where wait keeps packages until they are fetched")
 	deadline := flags.Duration("deadline", 30*time.Minute, "when wait ends, whatever it does")
 	idle := flags.Duration("idle", 5*time.Minute, "how long wait stays when nothing is asked for")
+	beside := flags.Bool("beside", false, "wait and ask in an ephemeral container of the target's own pod")
 	showVersion := flags.Bool("version", false, "print the version")
 	places.Flags(flags)
 	capture.Flags(flags)
@@ -71,6 +72,10 @@ func run(args []string, out, errOut io.Writer) int {
 		fmt.Fprintln(out, version)
 	case flags.NArg() == 1 && flags.Arg(0) == "targets":
 		err = list(ctx, &places, out, errOut)
+	case flags.NArg() == 1 && flags.Arg(0) == "wait" && *beside:
+		err = waitBeside(ctx, &places, *dir, *deadline, *idle)
+	case flags.NArg() == 1 && flags.Arg(0) == "ask" && *beside:
+		err = askBeside(ctx, &places, *dir, os.Stdin, out)
 	case flags.NArg() == 1 && flags.Arg(0) == "wait":
 		err = wait(ctx, &places, *dir, *deadline, *idle)
 	case flags.NArg() == 1 && flags.Arg(0) == "ask":

@@ -12,6 +12,7 @@ import (
 	"github.com/sherd-forensics/sherd/cmd/internal/acquire"
 	"github.com/sherd-forensics/sherd/collect/relay"
 	"github.com/sherd-forensics/sherd/target"
+	"github.com/sherd-forensics/sherd/target/neighbour"
 )
 
 // maxFound bounds an answer; a kubelet runs 110 pods unless told otherwise.
@@ -95,6 +96,10 @@ func sameID(t string, c *target.Container) bool { return t[strings.LastIndexByte
 // against what the node's runtime says: an id that belongs to another pod, or to nothing, gives way to the container that the
 // runtime labels as the one asked for. why says what made it so; "" if there was no need.
 func find(ctx context.Context, places *acquire.Places, r *relay.Request) (src *acquire.Source, why string, err error) {
+	if r.Container != nil { // from beside it, there is no runtime to ask
+		src, err = places.Find(ctx, target.Ref{Scheme: neighbour.Scheme, Rest: r.Container.ID}, true)
+		return src, "", err
+	}
 	ref, err := target.ParseRef(r.Target)
 	if err != nil {
 		return nil, "", err

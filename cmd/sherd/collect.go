@@ -25,6 +25,7 @@ import (
 type captureFlags struct {
 	acquire.Capture
 	collector collectorFlags
+	via       viaFlags
 	limits    cluster.Limits
 	auditLogs []string
 	upload    uploadFlags
@@ -35,6 +36,7 @@ func (f *captureFlags) add(c *cobra.Command) {
 	c.Flags().StringVarP(&f.output, "output", "o", "", "write the package to `PATH`, - for standard output (default NAME-TIME.sherd here); of several, the folder for them")
 	f.Flags(c.Flags())
 	f.collector.add(c.Flags())
+	f.via.add(c.Flags())
 	c.Flags().IntVar(&f.limits.Node, "per-node", 2, "how many containers of a node of a cluster are captured at once")
 	c.Flags().StringArrayVar(&f.auditLogs, "audit-log", nil, "of a cluster: take what `FILE`, an audit log of its API server (also .gz), holds about the pods and by their identity (repeatable)")
 	c.Flags().IntVar(&f.limits.All, "at-once", 8, "how many containers of a cluster are captured at once in all")
@@ -51,7 +53,7 @@ logs and configuration. Nothing runs in the container, nothing is written to it,
 is signed and says itself what could not be had.
 
 In a Kubernetes cluster a collector runs on the container's node for as long as that takes, in a namespace of Sherd's own; the
-container's pod is not touched. docs/kubernetes.md tells what that needs.`,
+container's pod is not touched. Where that can't be had, --via tells of the other ways. docs/kubernetes.md tells what each needs.`,
 		Example: `  sherd collect docker://checkout
   sherd collect containerd://k8s.io/3f2a -o case7.sherd
   sherd collect podman://web --memory full --freeze
@@ -59,6 +61,7 @@ container's pod is not touched. docs/kubernetes.md tells what that needs.`,
   sherd collect k8s://shop/deployment/checkout -o evidence/
   sherd collect --image sha256:3b1f… -o evidence/
   sherd collect k8s://shop/checkout-7d9f/app --plan
+  sherd collect k8s://shop/checkout-7d9f/app --via api
   sherd collect k8s://shop/checkout-7d9f/app --audit-log /var/log/kubernetes/audit.log
   sherd collect k8s://shop/checkout-old/app --search-nodes
   sherd collect k8s://shop/checkout-7d9f/app --upload s3://case7/checkout.sherd --encrypt-to age1…
@@ -114,7 +117,8 @@ type captured struct {
 	path      string
 	container *target.Container
 	result    *collect.Result
-	node      *relay.Result // of a capture in a cluster
+	node      *relay.Result // of a capture by a collector in a cluster
+	way       cluster.Way   // of a capture in a cluster
 	receipt   string        // of a package that was uploaded to path
 }
 
@@ -262,7 +266,7 @@ func (c *captured) summary(width int) string {
 // line is the capture in one line, before the verdict that says the rest.
 func (c *captured) line() string {
 	if c.node != nil {
-		return fmt.Sprintf("captured on its node and sealed → %s   %s", printable.Text(c.path), console.Bytes(c.node.Size))
+		return fmt.Sprintf("captured by the way "+string(c.way)+" and sealed → %s   %s", printable.Text(c.path), console.Bytes(c.node.Size))
 	}
 	return fmt.Sprintf("captured and sealed in %s → %s   %s   signed by %s", console.Duration(c.result.Elapsed),
 		printable.Text(c.path), console.Bytes(c.result.Sealed.Size), printable.Text(c.result.Sealed.Signer))

@@ -73,6 +73,9 @@ type clusterCapture struct {
 	audit audits
 	// upload is where packages go from their node; nil: they come here.
 	upload *upload
+	// way is the one asked for, and user whom a collector in the pod is to run as, nil for as the target does.
+	way  cluster.Way
+	user *cluster.User
 }
 
 func (a *app) clusterCapture(f *captureFlags) (*clusterCapture, error) {
@@ -81,6 +84,10 @@ func (a *app) clusterCapture(f *captureFlags) (*clusterCapture, error) {
 	}
 	if len(f.Add) > 0 {
 		return nil, usagef("--add takes files of this machine, and the container runs on a node of the cluster")
+	}
+	way, user, err := f.via.parse()
+	if err != nil {
+		return nil, err
 	}
 	c, err := kubernetes.Connect(a.cluster)
 	if err != nil {
@@ -94,12 +101,19 @@ func (a *app) clusterCapture(f *captureFlags) (*clusterCapture, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &clusterCapture{a: a, c: c, f: f, key: key, upload: up}, nil
+	if up != nil {
+		if way != cluster.Auto && way != cluster.Node {
+			return nil, usagef("an upload goes from the container's node: --via %s takes nothing there", way)
+		}
+		way = cluster.Node
+	}
+	return &clusterCapture{a: a, c: c, f: f, key: key, upload: up, way: way, user: user}, nil
 }
 
-// one captures one container by a collector that is there for it alone.
-func (k *clusterCapture) one(ctx context.Context, i *kubernetes.Instance) (_ *captured, err error) {
-	if _, err := nodeTarget(i); err != nil {
+// one captures one container, by a collector on its node that is there for it alone or by the way that is open.
+func (k *clusterCapture) one(ctx context.Context, i *kubernetes.Instance) (*captured, error) {
+	why, err := k.fit(i)
+	if err != nil {
 		return nil, err
 	}
 	p := k.a.progress(nil)
@@ -108,12 +122,51 @@ func (k *clusterCapture) one(ctx context.Context, i *kubernetes.Instance) (_ *ca
 	if err != nil {
 		return nil, err
 	}
-	s, err := cluster.Start(ctx, k.c, i.Pod.Spec.NodeName, o)
+	g, err := k.gate(ctx, []*kubernetes.Instance{i}, o)
 	if err != nil {
 		return nil, err
 	}
+	if why == "" {
+		why = g.closed
+	}
+	if why != "" {
+		return g.beyond(ctx, i, why, p.Stage)
+	}
+	return k.onNode(ctx, g, i, p.Stage)
+}
+
+// onNode captures a container by a collector on its node.
+func (k *clusterCapture) onNode(ctx context.Context, g *gate, i *kubernetes.Instance, stage func(string)) (_ *captured, err error) {
+	s, err := cluster.Start(ctx, k.c, i.Pod.Spec.NodeName, g.o)
+	if k.way == cluster.Auto && cluster.Passes(ctx, err) {
+		return g.beyond(ctx, i, firstLine(err), stage)
+	}
+	if err != nil {
+		return nil, k.otherwise(err)
+	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	return k.again(ctx, s, i, p.Stage)
+	return k.again(ctx, s, i, stage)
+}
+
+// fit says why no collector on its node can capture a container, if that settles nothing yet; it is an error where nothing can.
+func (k *clusterCapture) fit(i *kubernetes.Instance) (why string, err error) {
+	if k.way == cluster.Pod || k.way == cluster.API {
+		return "", nil
+	}
+	_, err = nodeTarget(i)
+	if err != nil && i.ID != "" && i.Pod.Spec.NodeName != "" && k.way == cluster.Auto {
+		return err.Error(), nil
+	}
+	return "", err
+}
+
+// otherwise adds to an error of the way node what else there is.
+func (k *clusterCapture) otherwise(err error) error {
+	var start *cluster.StartError
+	if errors.As(err, &start) {
+		return fmt.Errorf("%w\nOther ways are --via pod, which changes the pod, and --via api, by which nothing runs; --via auto takes the first that is open", err)
+	}
+	return err
 }
 
 // take has a collector make the package of a container, and signs it.
@@ -133,7 +186,7 @@ func (k *clusterCapture) take(ctx context.Context, s *cluster.Session, i *kubern
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", i.URL(), err), out.Abort())
 	}
-	got := &captured{path: path, node: res, container: &target.Container{URL: i.URL(), Name: i.Pod.Name}}
+	got := &captured{path: path, node: res, way: cluster.Node, container: &target.Container{URL: i.URL(), Name: i.Pod.Name}}
 	return got, k.finish(ctx, out, got, i.URL())
 }
 
@@ -151,7 +204,23 @@ func (k *clusterCapture) request(ctx context.Context, i *kubernetes.Instance) (r
 	for _, d := range docs {
 		req.Records = append(req.Records, relay.Record{Name: "kubernetes/" + d.Name, Origin: d.Origin, Data: d.Data})
 	}
+	if k.f.via.checkpoint {
+		k.checkpoint(ctx, i, &req)
+	}
 	return req, nil
+}
+
+// checkpoint has the kubelet make its archive before the capture. Without one the capture goes on.
+func (k *clusterCapture) checkpoint(ctx context.Context, i *kubernetes.Instance, req *relay.Request) {
+	at, err := cluster.Checkpoint(ctx, k.c, i)
+	if err != nil {
+		k.a.note("%s: no checkpoint: %s", printable.Text(i.URL()), printable.Text(err.Error()))
+		req.Warnings = append(req.Warnings, "the kubelet's checkpoint: "+firstLine(err))
+		return
+	}
+	req.Checkpoint = at
+	k.a.note("%s: the kubelet's checkpoint stays on node %s as %s, with all of the container's memory in it: remove it when you are done",
+		printable.Text(i.URL()), printable.Text(i.Pod.Spec.NodeName), printable.Text(at))
 }
 
 // nodeTarget is the container as its node's runtime names it.
@@ -217,7 +286,7 @@ func (k *clusterCapture) finish(ctx context.Context, out sink, got *captured, ur
 
 func (c *captured) nodeSummary() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "● %s\n  %s  %s", printable.Text(c.container.URL), console.Plural(c.node.Processes, "process"), console.Plural(c.node.Artifacts, "artifact"))
+	fmt.Fprintf(&b, "● %s\n  by the way %s  %s  %s", printable.Text(c.container.URL), c.way, console.Plural(c.node.Processes, "process"), console.Plural(c.node.Artifacts, "artifact"))
 	if c.receipt != "" {
 		fmt.Fprintf(&b, "\n  → %s   %s   sha256 %s\n    receipt %s\n", printable.Text(c.path), console.Bytes(c.node.Size), printable.Text(c.node.SHA256), printable.Text(c.receipt))
 		return b.String()

@@ -128,7 +128,7 @@ func TestLiveClusterOutage(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer resume(t)
-		s.bad(t, []string{target}, "kubelet has not looked at its pod", "--collector-start 10m")
+		s.bad(t, []string{target, "--via", "node"}, "kubelet has not looked at its pod", "--collector-start 10m")
 		s.same(t, before)
 		// What the cluster itself says of such a node after a while, and of one without room.
 		condition := func(kind, status, reason string) {
@@ -137,13 +137,13 @@ func TestLiveClusterOutage(t *testing.T) {
 		}
 		condition("Ready", "Unknown", "NodeStatusUnknown")
 		began := time.Now()
-		s.bad(t, []string{target}, "it is not ready since", "NodeStatusUnknown: said by the test")
+		s.bad(t, []string{target, "--via", "node"}, "it is not ready since", "NodeStatusUnknown: said by the test")
 		if took := time.Since(began); took > 15*time.Second {
 			t.Errorf("that was known beforehand, and took %v", took)
 		}
 		condition("Ready", "True", "KubeletReady")
 		condition("DiskPressure", "True", "KubeletHasDiskPressure")
-		s.bad(t, []string{target}, "takes no more pods (DiskPressure")
+		s.bad(t, []string{target, "--via", "node"}, "takes no more pods (DiskPressure")
 		s.same(t, before)
 	})
 }

@@ -381,12 +381,12 @@ func TestLiveClusterFaults(t *testing.T) {
 		s.same(t, before)
 	})
 	t.Run("image", func(t *testing.T) {
-		fails(t, []string{"ErrImageNeverPull"}, "--collector-image", "sherd-lab/none:1", "--collector-pull", "Never")
+		fails(t, []string{"ErrImageNeverPull"}, "--via", "node", "--collector-image", "sherd-lab/none:1", "--collector-pull", "Never")
 	})
 	t.Run("admission", func(t *testing.T) {
 		// The victim's own namespace is one that Pod Security does not let a collector into.
-		fails(t, []string{"admission refuses", "violates PodSecurity"}, "--sherd-namespace", s.namespace)
-		status, out, _ := s.sherd(t, "collect", target, "--plan", "--sherd-namespace", s.namespace)
+		fails(t, []string{"admission refuses", "violates PodSecurity"}, "--via", "node", "--sherd-namespace", s.namespace)
+		status, out, _ := s.sherd(t, "collect", target, "--plan", "--via", "node", "--sherd-namespace", s.namespace)
 		if status != 1 || !strings.Contains(out, "violates PodSecurity") {
 			t.Errorf("the plan ended with %d and does not tell", status)
 		}
@@ -397,7 +397,7 @@ func TestLiveClusterFaults(t *testing.T) {
 			t.Errorf("status %d", status)
 		}
 	})
-	t.Run("cut", func(t *testing.T) { s.cut(t, target); s.same(t, before) })
+	t.Run("cut", func(t *testing.T) { s.cut(t, target, 120_000, "--memory", "full"); s.same(t, before) })
 	t.Run("interrupted", func(t *testing.T) { s.ended(t, target, syscall.SIGINT); s.same(t, before) })
 	t.Run("killed", func(t *testing.T) {
 		s.ended(t, target, syscall.SIGKILL)
@@ -417,8 +417,9 @@ func TestLiveClusterFaults(t *testing.T) {
 // ended starts a capture in a process of its own, by way of a proxy that holds the package's stream up, and sends it a signal then.
 func (s *shop) ended(t *testing.T, target string, sig syscall.Signal) {
 	dir := t.TempDir()
-	p := startCutter(t, s.server(), 120_000, true)
-	cmd := exec.Command("/proc/self/exe", s.args("collect", target, "-o", filepath.Join(dir, "x.sherd"), "--kubeconfig", s.through(t, p))...)
+	// Answers about what surrounds the pod pass; the package is larger than they are together.
+	p := startCutter(t, s.server(), 1_500_000, true)
+	cmd := exec.Command("/proc/self/exe", s.args("collect", target, "--memory", "full", "-o", filepath.Join(dir, "x.sherd"), "--kubeconfig", s.through(t, p))...)
 	cmd.Env = append(os.Environ(), asProgram+"=1")
 	var said bytes.Buffer
 	cmd.Stderr = &said
@@ -439,10 +440,10 @@ func (s *shop) ended(t *testing.T, target string, sig syscall.Signal) {
 }
 
 // cut captures by way of a proxy that breaks every connection which has carried a while's bytes.
-func (s *shop) cut(t *testing.T, target string) {
-	p := startCutter(t, s.server(), 120_000, false)
+func (s *shop) cut(t *testing.T, target string, after int64, more ...string) {
+	p := startCutter(t, s.server(), after, false)
 	pkg := filepath.Join(t.TempDir(), "x.sherd")
-	if status, _, _ := s.sherd(t, "collect", target, "-o", pkg, "--memory", "full", "--kubeconfig", s.through(t, p)); status != 0 {
+	if status, _, _ := s.sherd(t, append([]string{"collect", target, "-o", pkg, "--kubeconfig", s.through(t, p)}, more...)...); status != 0 {
 		t.Fatalf("ended with %d", status)
 	}
 	if p.cuts.Load() == 0 {

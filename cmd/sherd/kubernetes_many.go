@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"sync"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/sherd-forensics/sherd/cmd/internal/console"
 	"github.com/sherd-forensics/sherd/collect/cluster"
@@ -114,17 +116,6 @@ type outcome struct {
 
 // many captures several containers, at most limits at once, into files of the folder --output. One failure does not stop the rest.
 func (k *clusterCapture) many(ctx context.Context, found []*kubernetes.Instance, limits cluster.Limits) ([]outcome, error) {
-	out := make([]outcome, len(found))
-	var nodes []string
-	var items []int
-	for n, i := range found {
-		out[n].i = i
-		if _, err := nodeTarget(i); err != nil {
-			out[n].err, out[n].none = err, i.ID == ""
-			continue
-		}
-		nodes, items = append(nodes, i.Pod.Spec.NodeName), append(items, n)
-	}
 	if k.f.output != "" {
 		if err := os.MkdirAll(k.f.output, 0o700); err != nil {
 			return nil, fmt.Errorf("--output is the folder for several packages: %w", err)
@@ -135,23 +126,72 @@ func (k *clusterCapture) many(ctx context.Context, found []*kubernetes.Instance,
 	p := k.a.progress(func() string {
 		mu.Lock()
 		defer mu.Unlock()
-		return fmt.Sprintf("%d of %d", done, len(items))
+		return fmt.Sprintf("%d of %d", done, len(found))
 	})
 	defer p.Done()
 	o, err := k.f.collectors(k.a, p.Stage)
 	if err != nil {
 		return nil, err
 	}
-	err = cluster.Each(ctx, k.c, nodes, o, limits, func(n int, s *cluster.Session, err error) {
-		x := &out[items[n]]
-		if x.err = err; err == nil {
-			x.got, x.err = k.again(ctx, s, x.i, func(stage string) { p.Stage(x.i.URL() + ": " + stage) })
+	g, err := k.gate(ctx, found, o)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]outcome, len(found))
+	var nodes, whys []string
+	var byNode, beyond []int // indexes of found
+	for n, i := range found {
+		out[n].i = i
+		why, err := k.fit(i)
+		switch {
+		case err != nil:
+			out[n].err, out[n].none = err, i.ID == ""
+			done++
+		case why != "" || g.closed != "":
+			beyond, whys = append(beyond, n), append(whys, cmp.Or(why, g.closed))
+		default:
+			byNode, nodes = append(byNode, n), append(nodes, i.Pod.Spec.NodeName)
 		}
+	}
+	stage := func(x *outcome) func(string) { return func(s string) { p.Stage(x.i.URL() + ": " + s) } }
+	count := func() {
 		mu.Lock()
 		defer mu.Unlock()
 		done++
+	}
+	err = each(ctx, k.c, nodes, o, limits, func(n int, s *cluster.Session, err error) {
+		defer count()
+		x := &out[byNode[n]]
+		switch {
+		case err == nil:
+			x.got, x.err = k.again(ctx, s, x.i, stage(x))
+		case k.way == cluster.Auto && cluster.Passes(ctx, err):
+			x.got, x.err = g.beyond(ctx, x.i, firstLine(err), stage(x))
+		default:
+			x.err = k.otherwise(err)
+		}
 	})
-	return out, err
+	var wait errgroup.Group
+	wait.SetLimit(max(1, limits.All))
+	for n, at := range beyond {
+		wait.Go(func() error {
+			defer count()
+			x := &out[at]
+			if x.err = context.Cause(ctx); x.err == nil {
+				x.got, x.err = g.beyond(ctx, x.i, whys[n], stage(x))
+			}
+			return nil
+		})
+	}
+	return out, errors.Join(err, wait.Wait())
+}
+
+// each is cluster.Each, unless there is no node at all.
+func each(ctx context.Context, c *kubernetes.Cluster, nodes []string, o cluster.Options, l cluster.Limits, do func(int, *cluster.Session, error)) error {
+	if len(nodes) == 0 {
+		return nil
+	}
+	return cluster.Each(ctx, c, nodes, o, l, do)
 }
 
 // again captures a container, and once more if it was replaced by its next instance between being listed and being captured.
@@ -176,15 +216,18 @@ func (k *clusterCapture) summary(w io.Writer, out []outcome) {
 		row := []string{x.i.URL(), x.i.Pod.Spec.NodeName, string(x.i.State)}
 		switch {
 		case x.got != nil && x.got.node != nil:
-			row = append(row, fmt.Sprint(x.got.node.Processes), fmt.Sprint(x.got.node.Artifacts), console.Bytes(x.got.node.Size), x.got.path)
+			row = append(row, string(x.got.way), fmt.Sprint(x.got.node.Processes), fmt.Sprint(x.got.node.Artifacts), console.Bytes(x.got.node.Size), x.got.path)
+		case x.got != nil:
+			s := x.got.result.Sealed
+			row = append(row, string(x.got.way), "", fmt.Sprint(s.Artifacts), console.Bytes(s.Size), x.got.path)
 		case x.none:
-			row = append(row, "", "", "", "nothing to take: never started")
+			row = append(row, "", "", "", "", "nothing to take: never started")
 		default:
-			row = append(row, "", "", "", "failed, see above")
+			row = append(row, "", "", "", "", "failed, see above")
 		}
 		rows = append(rows, row)
 	}
-	console.Table(w, 1<<16, []string{"TARGET", "NODE", "STATE", "PROCESSES", "ARTIFACTS", "SIZE", "PACKAGE"}, rows)
+	console.Table(w, 1<<16, []string{"TARGET", "NODE", "STATE", "WAY", "PROCESSES", "ARTIFACTS", "SIZE", "PACKAGE"}, rows)
 }
 
 // failures tells what went wrong, a reason that is shared once, and returns an error if anything did.
@@ -218,6 +261,17 @@ func (k *clusterCapture) failures(out []outcome) error {
 		return errors.New("none of these containers was ever started: there is nothing to take")
 	}
 	return nil
+}
+
+// nodesOf are the nodes of containers that were ever started, each once.
+func nodesOf(found []*kubernetes.Instance) []string {
+	var out []string
+	for _, i := range found {
+		if i.Pod.Spec.NodeName != "" && i.ID != "" && !slices.Contains(out, i.Pod.Spec.NodeName) {
+			out = append(out, i.Pod.Spec.NodeName)
+		}
+	}
+	return out
 }
 
 // packageName names a container's package so that no two of a cluster are called alike, however long their names.

@@ -123,7 +123,7 @@ func (k *clusterCapture) send(ctx context.Context, s *cluster.Session, i *kubern
 	if err != nil {
 		return nil, fmt.Errorf("the package lies at %s (SHA-256 %s), and its receipt could not be written: %w", printable.Text(to), res.SHA256, err)
 	}
-	got := &captured{path: to, receipt: evidence.CustodyPath(receipt), node: res, container: &target.Container{URL: i.URL(), Name: i.Pod.Name}}
+	got := &captured{way: cluster.Node, path: to, receipt: evidence.CustodyPath(receipt), node: res, container: &target.Container{URL: i.URL(), Name: i.Pod.Name}}
 	if res.Stopped != "" {
 		return got, errors.New("the capture was stopped; what was taken until then is sealed in " + printable.Text(to) + ": " + printable.Text(res.Stopped))
 	}

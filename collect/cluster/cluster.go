@@ -60,7 +60,7 @@ type Options struct {
 	frugal bool // asks the node for no resources
 }
 
-// Session is a collector on one node, for any number of captures there.
+// Session is a collector on one node, for any number of captures there, or one beside a container in its pod.
 type Session struct {
 	ID   string
 	Node string
@@ -69,7 +69,11 @@ type Session struct {
 	o    Options
 	room *room
 	job  bool // there is one, or may be
-	pod  string
+	// Where the collector is, and how it is asked there.
+	pod, container string
+	ask            []string
+	// beside is set for a collector that is an ephemeral container: it can't be taken away, only end.
+	beside bool
 
 	spoken atomic.Bool // the collector has answered before
 }
@@ -100,7 +104,7 @@ func start(ctx context.Context, c *kubernetes.Cluster, node string, o Options, r
 	if err != nil {
 		return nil, err
 	}
-	s := &Session{ID: id, Node: node, c: c, o: o, room: r}
+	s := &Session{ID: id, Node: node, c: c, o: o, room: r, container: container, ask: []string{"/sherd-collector", "ask", "--dir", spool}}
 	r.enter()
 	defer func() {
 		if err != nil {
@@ -241,6 +245,9 @@ const cleanupTime = 75 * time.Second
 func (s *Session) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), cleanupTime)
 	defer cancel()
+	if s.beside {
+		return s.quit(ctx)
+	}
 	var err error
 	if s.job {
 		if err = removeJob(ctx, s.c, s.o.Namespace, jobName(s.ID)); err == nil {

@@ -44,7 +44,7 @@ func (s *Session) Capture(ctx context.Context, req relay.Request, w io.Writer, s
 	for failed := 0; ; {
 		before, began := out.n, time.Now()
 		req.Offset = out.n
-		res, err := s.ask(ctx, &req, out, stage)
+		res, err := s.question(ctx, &req, out, stage)
 		if err == nil {
 			if req.Upload != nil || req.Ask != "" {
 				return res, nil
@@ -106,7 +106,11 @@ func (s *Session) alive(ctx context.Context) error {
 	if err != nil {
 		return nil //nolint:nilerr // the server may come back
 	}
-	if done, _, err := s.look(u); err != nil && !done {
+	look := s.look
+	if s.beside {
+		look = s.lookBeside
+	}
+	if done, _, err := look(u); err != nil && !done {
 		return fmt.Errorf("the collector ended while it made the package: %w", err)
 	}
 	return nil
@@ -134,13 +138,13 @@ func (r *received) check(res *relay.Result) error {
 	return nil
 }
 
-// ask runs `sherd-collector ask` in the collector's own pod, and reads its answer.
-func (s *Session) ask(ctx context.Context, req *relay.Request, w io.Writer, stage func(string)) (*relay.Result, error) {
+// question runs `sherd-collector ask` in the collector's own container, and reads its answer.
+func (s *Session) question(ctx context.Context, req *relay.Request, w io.Writer, stage func(string)) (*relay.Result, error) {
 	var question bytes.Buffer
 	if err := relay.WriteRequest(&question, req); err != nil {
 		return nil, err
 	}
-	exec, err := s.exec([]string{"/sherd-collector", "ask", "--dir", "/spool/sherd"})
+	exec, err := s.exec(s.ask)
 	if err != nil {
 		return nil, err
 	}
@@ -190,7 +194,7 @@ func (l *limited) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// exec prepares a command in the collector's pod: over a websocket, and for servers before 1.30 over SPDY. The address is put together
+// exec prepares a command in the collector's container: over a websocket, and for servers before 1.30 over SPDY. The address is put together
 // by hand: the generated client that would do it brings every kind of object along.
 func (s *Session) exec(argv []string) (remotecommand.Executor, error) {
 	cfg := s.c.Streaming()
@@ -199,7 +203,7 @@ func (s *Session) exec(argv []string) (remotecommand.Executor, error) {
 		return nil, err
 	}
 	u := base.JoinPath("api/v1/namespaces", s.o.Namespace, "pods", s.pod, "exec")
-	u.RawQuery = url.Values{"container": {container}, "command": argv, "stdin": {"true"}, "stdout": {"true"}, "stderr": {"true"}}.Encode()
+	u.RawQuery = url.Values{"container": {s.container}, "command": argv, "stdin": {"true"}, "stdout": {"true"}, "stderr": {"true"}}.Encode()
 	spdy, err := remotecommand.NewSPDYExecutor(cfg, "POST", u)
 	if err != nil {
 		return nil, err

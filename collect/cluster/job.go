@@ -19,8 +19,11 @@ var Capabilities = []struct{ Name, Why string }{
 	{"NET_ADMIN", "the connections that the kernel tracks"},
 }
 
-// container is the collector's name in its pod.
-const container = "collector"
+// container is the collector's name in its pod, spool where it keeps packages there.
+const (
+	container = "collector"
+	spool     = "/spool/sherd"
+)
 
 func jobName(id string) string { return "sherd-collector-" + id }
 
@@ -37,7 +40,7 @@ func job(id, node string, o Options) *batchv1.Job {
 	no, yes, root := false, true, int64(0)
 	ifPossible := corev1.RecursiveReadOnlyIfPossible
 	labels := map[string]string{ManagedBy: Manager, SessionLabel: id, "app.kubernetes.io/name": "sherd-collector"}
-	args := []string{"wait", "--host-root", "/host", "--dir", "/spool/sherd", "--deadline", o.Deadline.String()}
+	args := []string{"wait", "--host-root", "/host", "--dir", spool, "--deadline", o.Deadline.String()}
 	if o.ContainerdAddress != "" {
 		args = append(args, "--containerd-address", o.ContainerdAddress)
 	}

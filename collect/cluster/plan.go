@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -64,6 +65,21 @@ func (p *Plan) OK() bool {
 	return true
 }
 
+// Against says in a few words what speaks against a capture, "" if nothing does.
+func (p *Plan) Against() string {
+	for _, s := range p.Steps {
+		if s.Have == Denied {
+			return p.User + " may not " + s.Right
+		}
+	}
+	for _, t := range p.Trials {
+		if t.refused {
+			return t.What + " is " + t.Result
+		}
+	}
+	return ""
+}
+
 // Grants tells of each right that is missing, with what grants it.
 func (p *Plan) Grants() []string {
 	var out []string
@@ -77,6 +93,16 @@ func (p *Plan) Grants() []string {
 
 var accessReviews = schema.GroupVersionResource{Group: "authorization.k8s.io", Version: "v1", Resource: "selfsubjectaccessreviews"}
 var selfReviews = schema.GroupVersionResource{Group: "authentication.k8s.io", Version: "v1", Resource: "selfsubjectreviews"}
+
+// need is a step before it is known whether its right is granted.
+type need struct {
+	what, verb string
+	gvr        schema.GroupVersionResource
+	sub        string
+	namespace  string // "" for the whole cluster
+	changes    string
+	spare      bool
+}
 
 // NewPlan asks the server which rights there are, and has it try what would be made, for collectors on nodes. Nothing is made.
 func NewPlan(ctx context.Context, c *kubernetes.Cluster, nodes []string, o Options) (*Plan, error) {
@@ -92,54 +118,58 @@ func NewPlan(ctx context.Context, c *kubernetes.Cluster, nodes []string, o Optio
 	if err != nil && !there && !apierrors.IsNotFound(err) {
 		return nil, c.Explain(err, "get", kubernetes.Namespaces, "", "")
 	}
-	type need struct {
-		what, verb string
-		gvr        schema.GroupVersionResource
-		sub        string
-		cluster    bool
-		changes    string
-		spare      bool
-	}
-	needs := []need{{"see whether the node is fit", "get", kubernetes.Nodes, "", true, "nothing", true},
-		{"look for Sherd's namespace", "get", kubernetes.Namespaces, "", true, "nothing", there}}
+	ns := o.Namespace
+	needs := []need{{"see whether the node is fit", "get", kubernetes.Nodes, "", "", "nothing", true},
+		{"look for Sherd's namespace", "get", kubernetes.Namespaces, "", "", "nothing", there}}
 	if !there {
-		needs = append(needs, need{"make the namespace " + o.Namespace, "create", kubernetes.Namespaces, "", true, "one namespace, until the end", false})
+		needs = append(needs, need{"make the namespace " + ns, "create", kubernetes.Namespaces, "", "", "one namespace, until the end", false})
 	}
 	each := fmt.Sprintf("%d of them, each with one pod, until the end", len(nodes))
 	if len(nodes) == 1 {
 		each = "one job with one pod, until the end"
 	}
 	needs = append(needs,
-		need{"start a collector", "create", kubernetes.Jobs, "", false, each, false},
-		need{"wait until it runs", "list", kubernetes.Pods, "", false, "nothing", false},
-		need{"wait without asking again and again", "watch", kubernetes.Pods, "", false, "nothing", true},
-		need{"speak with it (websocket)", "get", kubernetes.Pods, "exec", false, "nothing; a command runs in the collector's own pod", false},
-		need{"the same, where the server demands it", "create", kubernetes.Pods, "exec", false, "nothing; a command runs in the collector's own pod", false},
-		need{"tell a lost collector from a lost line", "get", kubernetes.Pods, "", false, "nothing", true},
-		need{"remove it", "delete", kubernetes.Jobs, "", false, "the job and its pod are gone", false},
+		need{"start a collector", "create", kubernetes.Jobs, "", ns, each, false},
+		need{"wait until it runs", "list", kubernetes.Pods, "", ns, "nothing", false},
+		need{"wait without asking again and again", "watch", kubernetes.Pods, "", ns, "nothing", true},
+		need{"speak with it (websocket)", "get", kubernetes.Pods, "exec", ns, "nothing; a command runs in the collector's own pod", false},
+		need{"the same, where the server demands it", "create", kubernetes.Pods, "exec", ns, "nothing; a command runs in the collector's own pod", false},
+		need{"tell a lost collector from a lost line", "get", kubernetes.Pods, "", ns, "nothing", true},
+		need{"remove it", "delete", kubernetes.Jobs, "", ns, "the job and its pod are gone", false},
 	)
 	if !there {
-		needs = append(needs, need{"see whether others use the namespace", "list", kubernetes.Jobs, "", false, "nothing", true},
-			need{"remove the namespace", "delete", kubernetes.Namespaces, "", true, "the namespace is gone", false})
+		needs = append(needs, need{"see whether others use the namespace", "list", kubernetes.Jobs, "", ns, "nothing", true},
+			need{"remove the namespace", "delete", kubernetes.Namespaces, "", "", "the namespace is gone", false})
 	}
-	for _, n := range needs {
-		ns := o.Namespace
-		if n.cluster {
-			ns = ""
-		}
-		s := Step{What: n.what, Right: n.verb + " " + name(n.gvr, n.sub), Changes: n.changes, Have: allowed(ctx, c, n.verb, n.gvr, n.sub, ns)}
-		if ns != "" {
-			s.Right += " in namespace " + ns
-		}
-		if s.Have == Denied {
-			if n.spare {
-				s.Have = Spare
-			}
-			s.denied = &kubernetes.DeniedError{Verb: n.verb, Resource: n.gvr.GroupResource(), Sub: n.sub, Namespace: ns, User: p.User}
-		}
-		p.Steps = append(p.Steps, s)
-	}
+	p.rights(ctx, c, needs)
 	return p, p.try(ctx, c, nodes, o, there)
+}
+
+// atOnce is how many questions of a plan are asked at the same time.
+const atOnce = 8
+
+// rights asks which of the needs are granted.
+func (p *Plan) rights(ctx context.Context, c *kubernetes.Cluster, needs []need) {
+	p.Steps = make([]Step, len(needs))
+	var g errgroup.Group
+	g.SetLimit(atOnce)
+	for i, n := range needs {
+		g.Go(func() error {
+			s := Step{What: n.what, Right: n.verb + " " + name(n.gvr, n.sub), Changes: n.changes, Have: allowed(ctx, c, n.verb, n.gvr, n.sub, n.namespace)}
+			if n.namespace != "" {
+				s.Right += " in namespace " + n.namespace
+			}
+			if s.Have == Denied {
+				if n.spare {
+					s.Have = Spare
+				}
+				s.denied = &kubernetes.DeniedError{Verb: n.verb, Resource: n.gvr.GroupResource(), Sub: n.sub, Namespace: n.namespace, User: p.User}
+			}
+			p.Steps[i] = s
+			return nil
+		})
+	}
+	_ = g.Wait() // none fails
 }
 
 func name(gvr schema.GroupVersionResource, sub string) string {
@@ -216,7 +246,7 @@ func (p *Plan) try(ctx context.Context, c *kubernetes.Cluster, nodes []string, o
 
 // missing tells a right that is not granted from a refusal by admission, both of which are Forbidden.
 func missing(err error) bool {
-	return apierrors.IsForbidden(err) && strings.Contains(err.Error(), "cannot create resource")
+	return apierrors.IsForbidden(err) && (strings.Contains(err.Error(), "cannot create resource") || strings.Contains(err.Error(), "cannot patch resource"))
 }
 
 func (p *Plan) trial(what string, err error) {

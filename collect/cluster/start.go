@@ -251,17 +251,10 @@ func (s *Session) look(u *unstructured.Unstructured) (done bool, why string, err
 	case corev1.PodPending, corev1.PodUnknown:
 	}
 	for _, st := range p.Status.ContainerStatuses {
-		w := st.State.Waiting
-		if w == nil {
-			continue
+		if st.State.Waiting != nil {
+			why, err := s.waiting(st.State.Waiting)
+			return false, why, err
 		}
-		switch w.Reason {
-		case "ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError", "CreateContainerError", "RunContainerError":
-			return false, "", &StartError{Node: s.Node, Why: w.Reason + ": " + w.Message}
-		case "ImagePullBackOff", "ErrImagePull":
-			return false, "", &StartError{Node: s.Node, Why: "the node can't pull the collector's image " + s.o.Image + ": " + w.Message + "; name one that it can with --collector-image"}
-		}
-		return false, strings.TrimSpace(w.Reason + " " + w.Message), nil
 	}
 	for _, c := range p.Status.Conditions {
 		if c.Status == corev1.ConditionFalse && c.Message != "" {
@@ -269,4 +262,15 @@ func (s *Session) look(u *unstructured.Unstructured) (done bool, why string, err
 		}
 	}
 	return false, "", nil
+}
+
+// waiting says what a collector's container waits for; an error is what waiting won't mend.
+func (s *Session) waiting(w *corev1.ContainerStateWaiting) (string, error) {
+	switch w.Reason {
+	case "ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError", "CreateContainerError", "RunContainerError":
+		return "", &StartError{Node: s.Node, Why: w.Reason + ": " + w.Message}
+	case "ImagePullBackOff", "ErrImagePull":
+		return "", &StartError{Node: s.Node, Why: "the node can't pull the collector's image " + s.o.Image + ": " + w.Message + "; name one that it can with --collector-image"}
+	}
+	return strings.TrimSpace(w.Reason + " " + w.Message), nil
 }

@@ -39,9 +39,15 @@ type hierarchy struct {
 	controllers []string // of v1; nil for the unified one
 }
 
-// hierarchies reads the cgroup mounts from the mountinfo of the machine's first process.
+// hierarchies reads the cgroup mounts from the mountinfo of the machine's first process, or from within a pod from the container's own,
+// which shows it its own cgroup alone.
 func (c *collector) hierarchies() ([]hierarchy, error) {
-	b, err := safefs.ReadProc(path.Join(c.s.Proc, "1/mountinfo"), 8<<20)
+	of, below := "1", ""
+	if c.s.Container.Inside {
+		of = strconv.Itoa(c.s.Container.PID)
+		below = path.Join(c.s.Proc, of, "root")
+	}
+	b, err := safefs.ReadProc(path.Join(c.s.Proc, of, "mountinfo"), 8<<20)
 	if err != nil {
 		return nil, err
 	}
@@ -50,10 +56,10 @@ func (c *collector) hierarchies() ([]hierarchy, error) {
 	for line := range strings.Lines(string(b)) {
 		head, tail, ok := strings.Cut(line, " - ")
 		f, g := strings.Fields(head), strings.Fields(tail)
-		if !ok || len(f) < 5 || len(g) < 3 || f[3] != "/" {
+		if !ok || len(f) < 5 || len(g) < 3 || f[3] != "/" && below == "" {
 			continue
 		}
-		h := hierarchy{mount: unescapeMount(f[4])}
+		h := hierarchy{mount: path.Join(below, unescapeMount(f[4]))}
 		switch g[0] {
 		case "cgroup2":
 		case "cgroup":
@@ -170,7 +176,9 @@ func (c *collector) cgroups() error {
 		}
 		for _, ctl := range names {
 			place := places[ctl]
-			if own := c.s.Container.CgroupPath; own != "" && (place == "" || place == "/" || strings.HasPrefix(place, own+"/")) {
+			if c.s.Container.Inside {
+				place = "." // what the container sees is its own cgroup and those below
+			} else if own := c.s.Container.CgroupPath; own != "" && (place == "" || place == "/" || strings.HasPrefix(place, own+"/")) {
 				place = own // the process may have been moved below, or out of, what the runtime made
 			}
 			if place == "" || place == "/" {

@@ -54,7 +54,7 @@ type collector struct {
 func Collect(ctx context.Context, s subject.Subject, w *evidence.Writer, o Options) error {
 	c := &collector{ctx: ctx, s: s, w: w}
 	for _, step := range []func() error{
-		func() error { return c.target(o.Anomalies) },
+		func() error { return Target(w, s.Container, o.Anomalies) },
 		c.host,
 		c.files,
 		c.cgroups,
@@ -79,23 +79,22 @@ func (c *collector) miss(what string, err error, partial bool) {
 	c.w.Miss(record.Miss{What: what, Kind: kind, Reason: err.Error(), Partial: partial, Count: 1})
 }
 
-func (c *collector) document(name, origin string, v any) error {
+func document(w *evidence.Writer, name, origin string, v any) error {
 	b, err := json.MarshalIndent(v, "", " ")
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", name, err)
 	}
-	_, err = c.w.Add(evidence.Meta{Path: name, Origin: origin}, append(b, '\n'))
+	_, err = w.Add(evidence.Meta{Path: name, Origin: origin}, append(b, '\n'))
 	return err
 }
 
-// target writes what the runtime says.
-func (c *collector) target(anomalies []target.Anomaly) error {
-	ct := c.s.Container
-	if err := c.document("target/target.json", ct.URL, ct); err != nil {
+// Target writes what the runtime says of a container: target/.
+func Target(w *evidence.Writer, ct *target.Container, anomalies []target.Anomaly) error {
+	if err := document(w, "target/target.json", ct.URL, ct); err != nil {
 		return err
 	}
 	if len(anomalies) > 0 {
-		if err := c.document("target/anomalies.json", "comparison of runtimes and /proc", anomalies); err != nil {
+		if err := document(w, "target/anomalies.json", "comparison of runtimes and /proc", anomalies); err != nil {
 			return err
 		}
 	}
@@ -106,7 +105,7 @@ func (c *collector) target(anomalies []target.Anomaly) error {
 			name = fmt.Sprintf("%s-%d", recordPath(r.Name, i), n)
 		}
 		used[name] = true
-		if _, err := c.w.Add(evidence.Meta{Path: name, Origin: r.Origin}, r.Data); err != nil {
+		if _, err := w.Add(evidence.Meta{Path: name, Origin: r.Origin}, r.Data); err != nil {
 			return err
 		}
 	}
@@ -153,7 +152,7 @@ func (c *collector) host() error {
 	if err := clocks(&h); err != nil {
 		c.miss("clocks", err, true)
 	}
-	return c.document("host/host.json", "uname, clock_gettime, adjtimex, /proc and /etc of the machine", h)
+	return document(c.w, "host/host.json", "uname, clock_gettime, adjtimex, /proc and /etc of the machine", h)
 }
 
 // clocks reads the wall clock between two readings of the others and keeps the closest of a few tries.
@@ -230,6 +229,9 @@ var hostFiles = []struct {
 // files writes hostFiles. What the kernel does not have is no loss.
 func (c *collector) files() error {
 	for _, f := range hostFiles {
+		if c.s.Container.Inside && (!f.proc || strings.HasPrefix(f.path, "1/")) {
+			continue // those in sight are the collector's or the container's
+		}
 		var b []byte
 		var err error
 		origin := f.path

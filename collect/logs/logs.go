@@ -86,7 +86,8 @@ func Collect(ctx context.Context, s subject.Subject, w *evidence.Writer, o Optio
 	}
 	c := &collector{ctx: ctx, s: s, w: w, o: o, list: w.Lines(filesPath, "log files of the runtime"), seen: map[inode]bool{},
 		names: map[string]bool{"files.jsonl": true, "kernel.txt": true, "runtime.txt": true}}
-	if len(s.Container.Logs) == 0 {
+	told := slices.ContainsFunc(s.Container.Streams, func(t target.Stream) bool { return strings.HasPrefix(t.Path, "logs/") })
+	if len(s.Container.Logs) == 0 && !told {
 		c.miss("the container's output", "the runtime keeps no log file of it that is known here (a log driver that sends it elsewhere, or no runtime answered)", false)
 	}
 	for _, l := range s.Container.Logs {
@@ -104,7 +105,7 @@ func Collect(ctx context.Context, s subject.Subject, w *evidence.Writer, o Optio
 		return err
 	}
 	switch {
-	case c.taken == 0 && len(s.Container.Logs) == 0:
+	case c.taken == 0 && len(s.Container.Logs) == 0 && !told:
 		w.Status(kind, "none")
 	case c.partial:
 		w.Status(kind, "partial")

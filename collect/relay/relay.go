@@ -23,6 +23,8 @@ import (
 	"io"
 	"regexp"
 	"time"
+
+	"github.com/sherd-forensics/sherd/target"
 )
 
 // Limits of what either side reads.
@@ -39,7 +41,7 @@ type Request struct {
 	// Ask is a question of another kind, by the name that the collector knows it by, with its Args; "" asks for a package.
 	Ask  string          `json:"ask,omitempty"`
 	Args json.RawMessage `json:"args,omitempty"`
-	// Target is the container as the node's runtime names it: "containerd://k8s.io/ID".
+	// Target is the container as the node's runtime names it: "containerd://k8s.io/ID"; "" with Container.
 	Target string `json:"target"`
 	// URL is the target as the user named it; it goes into the package in place of Target.
 	URL string `json:"url,omitempty"`
@@ -53,6 +55,15 @@ type Request struct {
 	Direct  bool     `json:"direct,omitempty"`
 	Capture Capture  `json:"capture"`
 	Records []Record `json:"records,omitempty"`
+	// Container is what the cluster says of the container, for a collector beside it, which finds no runtime to ask: it looks
+	// for the processes of the container with this id.
+	Container *target.Container `json:"container,omitempty"`
+	// Logs are the container's output as the API server gives it, for a collector that can't read the node's files.
+	Logs []Record `json:"logs,omitempty"`
+	// Checkpoint is an archive that the kubelet made on the node, which goes into the package as it is.
+	Checkpoint string `json:"checkpoint,omitempty"`
+	// Quit ends the collector's process; nothing is made.
+	Quit bool `json:"quit,omitempty"`
 	// Warnings are what the client could not have, which goes into the package as what is missing.
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -93,7 +104,7 @@ func (h *Hello) Offset(asked time.Time) Offset {
 
 // Record is a document of the client's that goes into the package: what the API server says of the pod.
 type Record struct {
-	Name   string `json:"name"` // inside target/
+	Name   string `json:"name"` // inside target/, of a log inside logs/
 	Origin string `json:"origin"`
 	Data   []byte `json:"data"`
 }

@@ -210,3 +210,45 @@ func FuzzRequest(f *testing.F) {
 		}
 	})
 }
+
+// TestStill ends a question whose asker is gone although nothing says so.
+func TestStill(t *testing.T) {
+	if err := pass(io.Discard, strings.NewReader("answer"), time.Minute); err != nil {
+		t.Errorf("an answer that is taken ends with %v", err)
+	}
+	r, w := io.Pipe()
+	defer r.Close()
+	if err := pass(w, strings.NewReader("answer"), 20*time.Millisecond); err == nil {
+		t.Error("an answer that nobody takes ends well")
+	}
+}
+
+// TestQuit ends a server that is told to, and answers without one.
+func TestQuit(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{Dir: t.TempDir()}
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(context.Background(), l) }()
+	var question, answer bytes.Buffer
+	if err := WriteRequest(&question, &Request{Job: "quit", Quit: true}); err != nil {
+		t.Fatal(err)
+	}
+	again := bytes.NewReader(question.Bytes())
+	if err := Ask(t.Context(), socket, &question, &answer); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Fetch(&answer, io.Discard, nil); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	answer.Reset()
+	if quit, err := Answer(t.Context(), again, &answer, nil); err != nil || !quit {
+		t.Errorf("without a server: %v, %v", quit, err)
+	}
+}

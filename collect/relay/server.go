@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -34,6 +35,7 @@ type Server struct {
 
 	free func(dir string) (available, total int64, err error) // for tests
 
+	quit func()
 	mu   sync.Mutex
 	jobs map[string]*job
 	busy int
@@ -66,6 +68,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	s.jobs, s.last = map[string]*job{}, time.Now()
 	s.mu.Unlock()
 	context.AfterFunc(ctx, func() { l.Close() })
+	s.quit = cancel
 	if s.Idle > 0 {
 		go s.watch(ctx, cancel)
 	}
@@ -123,15 +126,19 @@ func (s *Server) answer(ctx context.Context, c io.ReadWriter) {
 	if err == nil {
 		err = hello(w)
 	}
-	if err == nil {
-		switch {
-		case req.Ask != "":
-			err = s.question(ctx, req, w)
-		case req.Direct:
-			err = s.direct(ctx, req, w)
-		default:
-			err = s.serve(ctx, req, w)
+	switch {
+	case err != nil:
+	case req.Quit:
+		if err = result(w, &Result{}); err == nil {
+			err = w.Flush()
 		}
+		s.quit()
+	case req.Ask != "":
+		err = s.question(ctx, req, w)
+	case req.Direct:
+		err = direct(ctx, req, w, s.Capture)
+	default:
+		err = s.serve(ctx, req, w)
 	}
 	if err != nil {
 		// Who asked may be gone: then nobody reads why.
@@ -178,8 +185,31 @@ func result(w io.Writer, res *Result) error {
 
 func clip(s string) []byte { return []byte(s[:min(len(s), maxWords)]) }
 
+// Answer is a collector without a Server: it makes the package that one question from in asks for, and writes the answer to out. Nothing is
+// kept, so that a stream that breaks ends it. Of a question to quit it reports true and does nothing.
+func Answer(ctx context.Context, in io.Reader, out io.Writer, capture Capturer) (quit bool, err error) {
+	w := bufio.NewWriterSize(out, 128<<10)
+	req, err := readRequest(in)
+	if err == nil {
+		err = hello(w)
+	}
+	switch {
+	case err != nil:
+	case req.Quit:
+		quit, err = true, result(w, &Result{})
+	case req.Ask != "" || req.Upload != nil:
+		err = errors.New("a collector that keeps nothing makes packages, and sends them to whoever asks")
+	default:
+		err = direct(ctx, req, w, capture)
+	}
+	if err != nil {
+		err = writeFrame(w, kindError, clip(err.Error()))
+	}
+	return quit, errors.Join(err, w.Flush())
+}
+
 // direct makes a package for one who asked, without a file.
-func (s *Server) direct(ctx context.Context, req *Request, w *bufio.Writer) error {
+func direct(ctx context.Context, req *Request, w *bufio.Writer, capture Capturer) error {
 	if req.Offset != 0 {
 		return errors.New("a package that is not kept on the node can't be continued")
 	}
@@ -187,7 +217,7 @@ func (s *Server) direct(ctx context.Context, req *Request, w *bufio.Writer) erro
 	defer cancel()
 	var mu sync.Mutex
 	out := frames{mu: &mu, w: w, gone: cancel}
-	res, err := s.Capture(ctx, req, out, func(stage string) {
+	res, err := capture(ctx, req, out, func(stage string) {
 		mu.Lock()
 		defer mu.Unlock()
 		if writeFrame(w, kindStage, clip(stage)) != nil || w.Flush() != nil {
@@ -377,6 +407,42 @@ func Ask(ctx context.Context, socket string, in io.Reader, out io.Writer) error 
 	if err := WriteRequest(c, req); err != nil {
 		return err
 	}
-	_, err = io.Copy(out, c)
-	return err
+	return pass(out, c, maxStill)
+}
+
+// maxStill is how long one write may take before nobody is taken to be there any more: a broken exec stream does not end what it started.
+const maxStill = 2 * time.Minute
+
+// pass copies until the end, or until a write to out takes longer than still. That write is then left hanging: the program is to end.
+func pass(out io.Writer, in io.Reader, still time.Duration) error {
+	w := &timed{w: out}
+	done := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(w, in)
+		done <- err
+	}()
+	t := time.NewTicker(still / 4)
+	defer t.Stop()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-t.C:
+			if at := w.since.Load(); at != 0 && time.Since(time.Unix(0, at)) > still {
+				return errors.New("whoever asked takes no more of the answer")
+			}
+		}
+	}
+}
+
+// timed knows since when a write goes on.
+type timed struct {
+	w     io.Writer
+	since atomic.Int64 // 0 when none does
+}
+
+func (t *timed) Write(b []byte) (int, error) {
+	t.since.Store(time.Now().UnixNano())
+	defer t.since.Store(0)
+	return t.w.Write(b)
 }

@@ -88,11 +88,16 @@ type matcher struct {
 	cgroups []string // the container's own
 	pidNS   string   // empty when shared with the host
 	mntNS   string
+	ours    string       // the mount namespace of our own container, whose processes are left out; "" on the machine
 	known   map[int]seen // from the scans before
 }
 
 func newMatcher(c *target.Container, proc string, first seen) *matcher {
 	m := &matcher{proc: proc, self: self(proc), first: first, known: map[int]seen{}}
+	if c.Inside {
+		// A process of ours beside this one answers who asked for the capture.
+		m.ours = namespace(filepath.Join(proc, "self"), "mnt")
+	}
 	for _, g := range append([]string{c.CgroupPath}, first.cgroups...) {
 		if g = path.Clean("/" + g); g != "/" && !slices.Contains(m.cgroups, g) {
 			m.cgroups = append(m.cgroups, g)
@@ -100,8 +105,8 @@ func newMatcher(c *target.Container, proc string, first seen) *matcher {
 	}
 	// What the host's first process or this one lives in is nobody's own.
 	host, err := look(proc, 1)
-	if err != nil {
-		host = seen{}
+	if err != nil || c.Inside {
+		host = seen{} // from within a pod, process 1 may be the container's own
 	}
 	me, err := look(proc, m.self)
 	if err != nil {
@@ -228,7 +233,7 @@ func (m *matcher) everyone() (map[int]seen, error) {
 					continue
 				}
 			}
-			if p, lerr := look(m.proc, pid); lerr == nil {
+			if p, lerr := look(m.proc, pid); lerr == nil && (m.ours == "" || p.mntNS != m.ours) {
 				all[pid] = p
 			}
 		}

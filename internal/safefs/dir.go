@@ -57,11 +57,7 @@ func (d *Dir) single(name string, flags int) (*handle, error) {
 	}
 	resolve := unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS | d.r.flags&unix.RESOLVE_NO_XDEV
 	return run(d.r.g, d.h, func(fd int) (*handle, error) {
-		n, err := openat2(fd, name, flags|unix.O_NOFOLLOW, resolve)
-		if err != nil {
-			return nil, err
-		}
-		return newHandle(n), nil
+		return openLoud(fd, name, flags|unix.O_NOFOLLOW, resolve)
 	}, func(h *handle) {
 		if h != nil {
 			h.close()
@@ -104,7 +100,7 @@ func (d *Dir) Readlink(name string) (string, error) {
 }
 
 func (r *Root) readlink(h *handle, name string) (string, error) {
-	if !r.quiet {
+	if !r.quiet && !mayTouch.Load() {
 		return "", ErrAccessTime
 	}
 	return run(r.g, h, func(fd int) (string, error) {

@@ -8,7 +8,7 @@
 //     stay untouched, and so do processes that wait at them.
 //   - Access times stay as they are: the directory is read through a detached, private, read-only clone of its mount
 //     with noatime, which nobody else sees. Where that is not permitted O_NOATIME is used, and where that is not
-//     permitted either, the read is refused with ErrAccessTime.
+//     permitted either, the read is refused with ErrAccessTime, unless the process as a whole was told that it may touch.
 //   - On file systems that answer from elsewhere (FUSE, NFS …) each operation has a deadline (ErrTimeout), and the
 //     number of operations left hanging is bounded.
 //
@@ -239,20 +239,14 @@ func (r *Root) lookup(rel string, flags int, follow bool) (*handle, error) {
 		rel = "."
 	}
 	resolve := r.flags
-	if !r.quiet {
+	if !r.quiet && !mayTouch.Load() {
 		// Walking through a symbolic link reads it, which counts as an access.
 		resolve |= unix.RESOLVE_NO_SYMLINKS
 	}
 	if !follow {
 		flags |= unix.O_NOFOLLOW
 	}
-	h, err := run(r.g, r.h, func(fd int) (*handle, error) {
-		n, err := openat2(fd, rel, flags, resolve)
-		if err != nil {
-			return nil, err
-		}
-		return newHandle(n), nil
-	}, func(h *handle) {
+	h, err := run(r.g, r.h, func(fd int) (*handle, error) { return openLoud(fd, rel, flags, resolve) }, func(h *handle) {
 		if h != nil {
 			h.close()
 		}

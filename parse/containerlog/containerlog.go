@@ -8,6 +8,9 @@
 //     (https://docs.docker.com/engine/logging/drivers/local/, api/types/plugins/logdriver/entry.proto of moby)
 //   - CRI, which containerd, CRI-O and Podman's k8s-file write: "TIME STREAM TAG TEXT", tag P for a piece that goes on and F for
 //     the end of a line (design-proposals-archive/node/kubelet-cri-logging.md of the Kubernetes community)
+//   - what the Kubernetes API server gives of a log with timestamps=true: "TIME TEXT", the time in RFC 3339 with nine digits of
+//     a second, pieces of lines joined, and no word of the stream
+//     (https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.34/#read-log-pod-v1-core)
 //   - records of /dev/kmsg (Documentation/ABI/testing/dev-kmsg of the kernel)
 //
 // What is inside, package applog reads.
@@ -36,6 +39,7 @@ const (
 	Local    = "local"
 	CRI      = "cri"
 	Kmsg     = "kmsg"
+	API      = "kubernetes-api"
 )
 
 // kernel is the stream of records of the kernel.
@@ -60,6 +64,8 @@ var Format = parse.Format{
 			return parse.No
 		case Local:
 			return parse.Certain
+		case API:
+			return parse.Maybe
 		}
 		return parse.Likely
 	},

@@ -16,6 +16,9 @@ func sniff(b []byte) string {
 	if isLocal(b) {
 		return Local
 	}
+	if isStamped(b) {
+		return API
+	}
 	for range 64 {
 		line, rest, more := bytes.Cut(b, []byte("\n"))
 		line = bytes.TrimLeft(line, "\x00")
@@ -56,6 +59,8 @@ func (r *reader) lines() error {
 			err = r.jsonFile(&doc, b, end)
 		case CRI:
 			err = r.cri(b, end)
+		case API:
+			err = r.stamped(b, end)
 		default:
 			err = r.kmsg(b, end)
 		}
@@ -151,6 +156,60 @@ func (r *reader) cri(b []byte, end int64) error {
 	}
 	l.Text, l.Size = text, int64(len(text))
 	return r.piece(l, "", end, more)
+}
+
+// stampLength is that of "2006-01-02T15:04:05.000000000", which a Z or an offset follows.
+const stampLength = 29
+
+// stampHead splits "TIME TEXT".
+func stampHead(b []byte) (stamp, text []byte, ok bool) {
+	if len(b) <= stampLength || b[4] != '-' || b[10] != 'T' || b[19] != '.' {
+		return nil, nil, false
+	}
+	end := stampLength
+	switch b[end] {
+	case 'Z':
+		end++
+	case '+', '-':
+		end += len("+00:00")
+	default:
+		return nil, nil, false
+	}
+	if len(b) <= end || b[end] != ' ' {
+		return nil, nil, false
+	}
+	if _, ok := timestamp.RFC3339(string(b[:end])); !ok {
+		return nil, nil, false
+	}
+	return b[:end], b[end+1:], true
+}
+
+// isStamped reports whether each whole line of a head has a time before it, as the API server writes them, and nothing of CRI's behind that.
+func isStamped(b []byte) bool {
+	seen := false
+	for range 64 {
+		line, rest, more := bytes.Cut(b, []byte("\n"))
+		if !more && (seen || len(line) == 0) {
+			break
+		}
+		if _, _, ok := stampHead(line); !ok || isCRI(line) {
+			return false
+		}
+		seen, b = true, rest
+	}
+	return seen
+}
+
+func (r *reader) stamped(b []byte, end int64) error {
+	l := &r.line
+	stamp, text, ok := stampHead(b)
+	if !ok {
+		r.in.Skip(l.Offset, end-l.Offset, "not a line of the Kubernetes API server's")
+		return nil
+	}
+	l.Time, _ = timestamp.RFC3339(string(stamp))
+	l.Text, l.Size = trimLine(text), int64(len(text))
+	return r.emit(l, end)
 }
 
 // kmsgHead splits "6,339,5140900,-;text".

@@ -347,3 +347,15 @@ func (i *Instance) Security() *corev1.SecurityContext {
 	}
 	return nil
 }
+
+// Status is what the kubelet says of the container, nil if nothing yet.
+func (i *Instance) Status() *corev1.ContainerStatus {
+	for _, l := range [][]corev1.ContainerStatus{i.Pod.Status.InitContainerStatuses, i.Pod.Status.ContainerStatuses, i.Pod.Status.EphemeralContainerStatuses} {
+		for k := range l {
+			if l[k].Name == i.Container {
+				return &l[k]
+			}
+		}
+	}
+	return nil
+}

@@ -19,6 +19,7 @@ import (
 	"github.com/sherd-forensics/sherd/target/containerd"
 	"github.com/sherd-forensics/sherd/target/distroless"
 	"github.com/sherd-forensics/sherd/target/docker"
+	"github.com/sherd-forensics/sherd/target/neighbour"
 	"github.com/sherd-forensics/sherd/target/podman"
 	"github.com/sherd-forensics/sherd/target/procfs"
 )
@@ -49,6 +50,8 @@ type Capture struct {
 	Key         string
 	EncryptTo   []string
 	Add         []string
+	// Checkpoint is an archive of the container that the kubelet made for this capture, for a collector on its node.
+	Checkpoint string
 }
 
 // Flags adds the capture's flags to f.
@@ -117,6 +120,8 @@ func (p *Places) open(scheme string) (target.Runtime, error) {
 		return podman.New(p.Places)
 	case "pid":
 		return procfs.New(p.Places)
+	case neighbour.Scheme:
+		return neighbour.New(), nil
 	}
 	return nil, fmt.Errorf("%s:// targets are not supported yet; known here are docker, containerd, podman and pid", scheme)
 }
@@ -147,7 +152,7 @@ func (p *Places) Find(ctx context.Context, ref target.Ref, partial bool) (*Sourc
 		c.Distroless = distroless.Judge(c, p.HostRoot)
 	}
 	src := &Source{Container: c, runtime: rt, places: p}
-	if c.PID != 0 {
+	if c.PID != 0 && !c.Inside {
 		scan, err := procfs.New(p.Places)
 		if err == nil {
 			src.Anomalies, err = target.Check(ctx, c, scan)
@@ -182,7 +187,7 @@ func (s *Source) Collect(ctx context.Context, w *evidence.Writer, o Capture, sta
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(memoryLimit))
 	defer debug.SetGCPercent(debug.SetGCPercent(50))
 	return collect.Run(ctx, s.Container, w, collect.Options{
-		HostRoot: s.places.HostRoot, Memory: mode, Freeze: o.Freeze, WithSecrets: o.WithSecrets, Remote: o.Remote, Added: o.Add,
+		HostRoot: s.places.HostRoot, Memory: mode, Freeze: o.Freeze, WithSecrets: o.WithSecrets, Remote: o.Remote, Added: o.Add, Checkpoint: o.Checkpoint,
 		Anomalies: s.Anomalies, Stage: stage,
 	})
 }
