@@ -45,7 +45,7 @@ func TestLiveInstall(t *testing.T) {
 		t.Logf("%s: sherd %s: %d\n%s", user, strings.Join(args, " "), status, out.String())
 		return status, out.String()
 	}
-	collect := []string{"collect", target + "/app", "--sherd-namespace", ns, "-o"}
+	collect := []string{"collect", target + "/app", "--sherd-namespace", ns, "--via", "node", "-o"}
 	isolate := []string{"isolate", target, "--detach", "--deny-network", "--keep", "--cordon"}
 	for _, user := range []string{"lara", "carl", "cora"} {
 		if status, out := do(user, "targets", "-n", s.namespace); status != 0 || !strings.Contains(out, target+"/app") {
