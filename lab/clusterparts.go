@@ -10,37 +10,40 @@ import (
 )
 
 // KillKubernetes ends one part of the cluster at once, as a crash does: etcd, apiserver, controller-manager, scheduler, kubelet or
-// containerd. ResumeKubernetes starts it again.
-func (l *Lab) KillKubernetes(part string) error {
-	pid := l.daemonPID("kubernetes-" + part)
-	if pid == 0 {
-		return fmt.Errorf("the cluster's %s does not run", part)
-	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-		return fmt.Errorf("ending process %d: %w", pid, err)
-	}
-	if !waitFor(context.Background(), 10*time.Second, func() bool { return !alive(pid) }) {
-		return fmt.Errorf("process %d survived SIGKILL", pid)
-	}
-	return nil
-}
-
-// ResumeKubernetes starts the parts of the cluster that do not run, and waits until its node is ready.
-func (l *Lab) ResumeKubernetes(ctx context.Context) error {
+// containerd. The function that it returns starts it again and waits until the node is ready; it must be called, since the lab is held until
+// then: whoever else brings it up would start the part himself.
+func (l *Lab) KillKubernetes(ctx context.Context, part string) (resume func(context.Context) error, err error) {
 	unlock, err := l.lock(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer unlock()
-	c := l.cluster()
-	bin := filepath.Join(l.base, "bin", Kubernetes)
-	if err := c.startNode(ctx, bin); err != nil {
-		return err
+	defer func() {
+		if err != nil {
+			unlock()
+		}
+	}()
+	pid := l.daemonPID("kubernetes-" + part)
+	if pid == 0 {
+		return nil, fmt.Errorf("the cluster's %s does not run", part)
 	}
-	if err := c.startControl(ctx, bin); err != nil {
-		return err
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return nil, fmt.Errorf("ending process %d: %w", pid, err)
 	}
-	return c.startKubelet(ctx, bin)
+	if !waitFor(ctx, 10*time.Second, func() bool { return !alive(pid) }) {
+		return nil, fmt.Errorf("process %d survived SIGKILL", pid)
+	}
+	return func(ctx context.Context) error {
+		defer unlock()
+		c := l.cluster()
+		bin := filepath.Join(l.base, "bin", Kubernetes)
+		if err := c.startNode(ctx, bin); err != nil {
+			return err
+		}
+		if err := c.startControl(ctx, bin); err != nil {
+			return err
+		}
+		return c.startKubelet(ctx, bin)
+	}, nil
 }
 
 // StaticPods is the folder whose manifests the kubelet runs without being asked by the API server.

@@ -530,7 +530,7 @@ subjects: [{kind: User, name: NS-lena, apiGroup: rbac.authorization.k8s.io}]
 			t.Errorf("the role lacks %s", r.String())
 		}
 	}
-	status, out, _ := s.sherd(t, "collect", "k8s://"+s.namespace+"/"+pod+"/app", "--plan", "--as", s.namespace+"-kira")
+	status, out, _ := s.sherd(t, "collect", "k8s://"+s.namespace+"/"+pod+"/app", "--plan", "--via", "node", "--as", s.namespace+"-kira")
 	if status != 1 || !strings.Contains(out, "list services in namespace "+s.namespace) || !strings.Contains(out, "no: it will be missing") {
 		t.Errorf("a plan without rights ended with %d", status)
 	}

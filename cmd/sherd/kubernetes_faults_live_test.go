@@ -94,12 +94,19 @@ func TestLiveClusterOutage(t *testing.T) {
 	s.isReady(t, "cart")
 	before := s.objects(t)
 	target := "k8s://" + s.namespace + "/cart/app"
-	resume := func(t *testing.T) {
+	kill := func(t *testing.T, part string) (resume func()) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-		defer cancel()
-		if err := s.l.ResumeKubernetes(ctx); err != nil {
+		again, err := s.l.KillKubernetes(t.Context(), part)
+		if err != nil {
 			t.Error(err)
+			return func() {}
+		}
+		return func() {
+			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+			defer cancel()
+			if err := again(ctx); err != nil {
+				t.Error(err)
+			}
 		}
 	}
 	t.Run("API server", func(t *testing.T) {
@@ -113,21 +120,16 @@ func TestLiveClusterOutage(t *testing.T) {
 					return
 				}
 			}
-			if err := s.l.KillKubernetes("apiserver"); err != nil {
-				t.Error(err)
-			}
+			resume := kill(t, "apiserver")
 			time.Sleep(3 * time.Second)
-			resume(t)
+			resume()
 		}()
 		s.good(t, target, "--kubeconfig", s.throughAddress(t, slow))
 		<-done
 		s.same(t, before)
 	})
 	t.Run("kubelet", func(t *testing.T) {
-		if err := s.l.KillKubernetes("kubelet"); err != nil {
-			t.Fatal(err)
-		}
-		defer resume(t)
+		defer kill(t, "kubelet")()
 		s.bad(t, []string{target, "--via", "node"}, "kubelet has not looked at its pod", "--collector-start 10m")
 		s.same(t, before)
 		// What the cluster itself says of such a node after a while, and of one without room.
